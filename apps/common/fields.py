@@ -1,0 +1,96 @@
+"""Model fields that keep secrets encrypted.
+
+The value is sealed for one row: the associated data is `app.model.field:primary key`. So the
+primary key must be known before the insert (use a UUID default), and bulk writes with plaintext
+are refused. Reading is lazy: a row loaded for a list never decrypts anything.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+from django.db import models
+
+from apps.common.crypto import keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An encrypted value as it lies in the database."""
+
+    data: bytes = field(repr=False)
+
+
+class EncryptedJSONField(models.BinaryField[Any, Any]):
+    """JSON, encrypted at rest; `None` stays NULL.
+
+    Assign plaintext and `save()`; read plaintext. `queryset.update()` takes only `Sealed`.
+    """
+
+    description: ClassVar[str] = "Encrypted JSON"  # type: ignore[misc]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["editable"] = False
+        super().__init__(*args, **kwargs)
+
+    def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:  # type: ignore[override]
+        super().contribute_to_class(cls, name, **kwargs)
+        setattr(cls, self.attname, _Descriptor(self))
+
+    def place(self, instance: models.Model) -> str:
+        """Return the associated data for this field of this row."""
+        return f"{self.model._meta.label_lower}.{self.attname}:{instance.pk}"
+
+    def seal(self, instance: models.Model, value: Any) -> Sealed:
+        """Encrypt a value for this row; for conditional updates."""
+        if instance.pk is None:
+            raise TypeError(f"{self.name}: the row needs its primary key before a secret.")
+        return Sealed(keyring().seal(orjson.dumps(value), place=self.place(instance)))
+
+    def unseal(self, instance: models.Model, value: Sealed) -> Any:
+        return orjson.loads(keyring().open(value.data, place=self.place(instance)))
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Sealed | None:
+        return None if value is None else Sealed(bytes(value))
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Sealed | None:
+        value = model_instance.__dict__.get(self.attname)
+        if value is None or isinstance(value, Sealed):
+            return value
+        sealed = self.seal(model_instance, value)
+        model_instance.__dict__[self.attname] = sealed
+        return sealed
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, Sealed):
+            raise TypeError(f"{self.name}: use save(), or seal() for an update.")
+        return super().get_db_prep_value(value.data, connection, prepared)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        value = obj.__dict__.get(self.attname)
+        return base64.b64encode(value.data).decode() if isinstance(value, Sealed) else ""
+
+    def to_python(self, value: Any) -> Any:
+        return Sealed(base64.b64decode(value)) if isinstance(value, str) and value else value
+
+
+class _Descriptor:
+    """Gives plaintext on reading, keeps the sealed form in the instance's dictionary."""
+
+    def __init__(self, owner: EncryptedJSONField) -> None:
+        self.field = owner
+
+    def __get__(self, instance: models.Model | None, owner: type[models.Model]) -> Any:
+        if instance is None:
+            return self
+        name = self.field.attname
+        if name not in instance.__dict__:
+            instance.refresh_from_db(fields=[name])
+        value = instance.__dict__[name]
+        return self.field.unseal(instance, value) if isinstance(value, Sealed) else value
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value

@@ -1,0 +1,221 @@
+"""Settings common to every way of running. docs/configuration.md explains each variable."""
+
+from pathlib import Path
+
+import dj_database_url
+
+from config import env
+from config.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+DATA_DIR = Path(env.text("LATCHKEY_DATA_DIR", str(BASE_DIR / ".latchkey")))
+
+# Secrets -----------------------------------------------------------------------------------
+SECRET_KEY = env.text("LATCHKEY_SECRET_KEY")
+LATCHKEY_KEYS = env.text("LATCHKEY_KEYS")
+LATCHKEY_FINGERPRINT_KEY = env.text("LATCHKEY_FINGERPRINT_KEY")
+
+# Django ------------------------------------------------------------------------------------
+DEBUG = False
+ALLOWED_HOSTS = env.words("LATCHKEY_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("LATCHKEY_TRUSTED_ORIGINS")
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_q",
+    "apps.common",
+    "apps.access",
+    "apps.caching",
+    "apps.history",
+    "apps.tokens",
+]
+
+MIDDLEWARE = [
+    "apps.common.middleware.RequestContextMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "apps" / "common" / "locale"]
+TIME_ZONE = env.text("LATCHKEY_TIME_ZONE", "UTC")
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+
+# No page or upload of this software is large; a body over this is refused before it is read.
+LATCHKEY_MAX_BODY_BYTES = env.integer(
+    "LATCHKEY_MAX_BODY_BYTES", 256 * 1024, minimum=16 * 1024, maximum=16 * 1024 * 1024
+)
+DATA_UPLOAD_MAX_MEMORY_SIZE = LATCHKEY_MAX_BODY_BYTES
+
+# Database ----------------------------------------------------------------------------------
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'latchkey.sqlite3'}")
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Readers never wait, writers queue for at most `timeout` s instead of failing half way.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": env.integer("LATCHKEY_DB_CONNECT_TIMEOUT_S", 3, minimum=1, maximum=60),
+        "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s",
+    }
+
+# Redis, optional: it makes things faster and decides nothing --------------------------------
+REDIS_URL = env.redis_url()
+REDIS_TIMEOUT_S = env.seconds("LATCHKEY_REDIS_TIMEOUT_S", 0.15, minimum=0.02, maximum=5)
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if REDIS_URL:
+    CACHES["shared"] = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "CLIENT_CLASS": "django_redis.client.DefaultClient",
+            "SERIALIZER": "apps.caching.codec.BytesSerializer",
+            "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_S,
+            "SOCKET_TIMEOUT": REDIS_TIMEOUT_S,
+            "CONNECTION_POOL_CLASS": "redis.connection.BlockingConnectionPool",
+            "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": REDIS_TIMEOUT_S},
+        },
+    }
+
+# How long entries live in this process, and how long they may serve while the database is down.
+LATCHKEY_L1_MAX_AGE_S = env.seconds("LATCHKEY_L1_MAX_AGE_S", 5, minimum=0, maximum=5)
+LATCHKEY_OUTAGE_GRACE_S = env.seconds("LATCHKEY_OUTAGE_GRACE_S", 900, minimum=0, maximum=86_400)
+
+# API ---------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apps.access.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["apps.access.throttling.KeyRateThrottle"],
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_PAGINATION_CLASS": "apps.common.pagination.Pages",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["apps.common.parsers.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "apps.common.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Latchkey",
+    "DESCRIPTION": "A self-hosted token broker.",
+    "VERSION": "0.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+LATCHKEY_RATE_LIMIT_PER_MINUTE = env.integer("LATCHKEY_RATE_LIMIT_PER_MINUTE", 600, minimum=1)
+LATCHKEY_MAX_WAIT_S = env.seconds("LATCHKEY_MAX_WAIT_S", 300, minimum=1, maximum=3_600)
+LATCHKEY_EDGE_WAIT_S = env.seconds("LATCHKEY_EDGE_WAIT_S", 30, minimum=0, maximum=300)
+
+# Logins ------------------------------------------------------------------------------------
+LATCHKEY_LOGIN_TIMEOUT_S = env.seconds("LATCHKEY_LOGIN_TIMEOUT_S", 120, minimum=1, maximum=3_600)
+LATCHKEY_ACQUISITION_TIMEOUT_S = env.seconds(
+    "LATCHKEY_ACQUISITION_TIMEOUT_S", 300, minimum=1, maximum=86_400
+)
+LATCHKEY_QUEUE_TIMEOUT_S = env.seconds("LATCHKEY_QUEUE_TIMEOUT_S", 60, minimum=1, maximum=3_600)
+LATCHKEY_LEASE_S = env.seconds("LATCHKEY_LEASE_S", 30, minimum=1, maximum=600)
+LATCHKEY_MAX_CONCURRENT_LOGINS = env.integer("LATCHKEY_MAX_CONCURRENT_LOGINS", 3, minimum=1)
+LATCHKEY_MAX_CONCURRENT_PER_SITE = env.integer("LATCHKEY_MAX_CONCURRENT_PER_SITE", 2, minimum=1)
+LATCHKEY_MAX_ATTEMPTS = env.integer("LATCHKEY_MAX_ATTEMPTS", 3, minimum=1, maximum=20)
+LATCHKEY_IN_DOUBT_RESENDS = env.integer("LATCHKEY_IN_DOUBT_RESENDS", 1, minimum=0, maximum=1)
+LATCHKEY_CONNECTORS = env.pairs("LATCHKEY_CONNECTORS")
+LATCHKEY_ALLOW_FAULT_LAB = False
+
+# Workers -----------------------------------------------------------------------------------
+LATCHKEY_WORKERS = env.integer("LATCHKEY_WORKERS", 1, minimum=1, maximum=64)
+LATCHKEY_SLOTS = env.integer("LATCHKEY_SLOTS", 200, minimum=1, maximum=1_000)
+LATCHKEY_DRAIN_S = env.seconds("LATCHKEY_DRAIN_S", 60, minimum=1, maximum=600)
+LATCHKEY_POLL_S = env.seconds("LATCHKEY_POLL_S", 0.2, minimum=0.05, maximum=10)
+# Which cluster serves which queue, as queue=cluster; what is not named goes to `default`.
+LATCHKEY_QUEUES = env.pairs("LATCHKEY_QUEUES")
+
+# A drain takes work for DRAIN_S and then finishes what it holds; the queue's own time-out must
+# outlast that, because its signal would cancel every login of the process at once.
+_LONGEST_DRAIN_S = int(LATCHKEY_DRAIN_S + max(LATCHKEY_LOGIN_TIMEOUT_S, 3_600) + 60)
+Q_CLUSTER = {
+    "name": env.text("Q_CLUSTER_NAME", "default"),
+    "label": "Queue",
+    "orm": "default",
+    "workers": LATCHKEY_WORKERS,
+    "timeout": _LONGEST_DRAIN_S,
+    "retry": _LONGEST_DRAIN_S * 4,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "poll": LATCHKEY_POLL_S,
+    "queue_limit": LATCHKEY_WORKERS + 1,
+    "bulk": 1,
+    "catch_up": False,
+    "save_limit": 100,
+    "ALT_CLUSTERS": {
+        name: {"timeout": _LONGEST_DRAIN_S, "retry": _LONGEST_DRAIN_S * 4}
+        for name in sorted({cluster for cluster in LATCHKEY_QUEUES.values()} - {"default"})
+    },
+}
+
+# Audit and logs ----------------------------------------------------------------------------
+LATCHKEY_AUDIT_DIR = Path(env.text("LATCHKEY_AUDIT_DIR", str(DATA_DIR / "audit")))
+LATCHKEY_LOG_FORMAT = env.choice("LATCHKEY_LOG_FORMAT", "console", allowed=["console", "json"])
+LATCHKEY_LOG_LEVEL = env.choice(
+    "LATCHKEY_LOG_LEVEL", "INFO", allowed=["DEBUG", "INFO", "WARNING", "ERROR"]
+)
+LOGGING = logging_config(level=LATCHKEY_LOG_LEVEL, form=LATCHKEY_LOG_FORMAT)

@@ -1,0 +1,9 @@
+"""Django alone, for any WSGI server. A complete service; waiting callers cost it a thread each."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+
+application = get_wsgi_application()
