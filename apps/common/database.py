@@ -1,0 +1,85 @@
+"""The database as something that can be away for a while."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import psycopg
+import stamina
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connections,
+)
+
+T = TypeVar("T")
+
+UNAVAILABLE: Final = (
+    OperationalError,
+    InterfaceError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+# SQLite reports mistakes in our own SQL with the class it uses for a locked file.
+OUR_MISTAKES: Final = ("no such ", "syntax error", "has no column", "already exists")
+
+ATTEMPTS: Final = 4
+LONGEST_RETRY_S: Final = 5.0
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Say whether this error means that the database cannot be used right now.
+
+    That is: unreachable, shutting down, out of connections, locked, or too slow to answer.
+    """
+    if not isinstance(error, UNAVAILABLE):
+        return False
+    text = str(error)
+    return not any(mistake in text for mistake in OUR_MISTAKES)
+
+
+def with_retry(
+    call: Callable[[], T],
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    attempts: int = ATTEMPTS,
+    timeout_s: float = LONGEST_RETRY_S,
+) -> T:
+    """Return `call()`, repeated after a lost connection at most `attempts` times in `timeout_s`.
+
+    `call` must be safe to repeat: a lost connection may hide a commit. Inside a transaction it
+    runs once, because what was written before it is gone with the connection. Raises what the
+    last try raised.
+    """
+    if connections[using].in_atomic_block:
+        return call()
+
+    def worth_retrying(error: Exception) -> bool:
+        if not is_unavailable(error):
+            return False
+        connections[using].close()  # the next try opens a new one
+        return True
+
+    for attempt in stamina.retry_context(
+        on=worth_retrying, attempts=attempts, timeout=timeout_s, wait_initial=0.05, wait_max=1.0
+    ):
+        with attempt:
+            return call()
+    raise AssertionError("stamina ends with a result or an error")  # pragma: no cover
+
+
+@contextmanager
+def fresh_connections() -> Iterator[None]:
+    """For work in threads that Django's request cycle does not know.
+
+    Drops connections that died or grew too old, before the work and after it.
+    """
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()

@@ -1,0 +1,87 @@
+"""Structured logs: structlog over the standard library, one handler, one redaction.
+
+Every line of every library passes the same formatter, which adds the request id, turns
+exceptions into text (never with local variables) and removes secrets at the very end.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from apps.common.redaction import redact, redact_item
+from apps.common.request_context import current_request_id
+
+# They log URLs with query strings, headers or frames at INFO and DEBUG.
+TALKATIVE = ("httpx", "httpcore", "hpack", "h11", "urllib3", "websockets", "asyncio", "authlib")
+
+
+def logging_config(level: str, form: str) -> dict[str, Any]:
+    """Return Django's LOGGING for lines of at least `level`, as `console` or `json` on stderr.
+
+    Also configures structlog for this process.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    quiet = {name: {"level": "WARNING"} for name in (*TALKATIVE, "uvicorn.access", "django.server")}
+    ours = {"handlers": [], "propagate": True}
+    names = ("django", "django.server", "django-q", "uvicorn", "uvicorn.error", "uvicorn.access")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"redacted": {"()": redacted_formatter, "form": form}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "redacted"},
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": quiet | {name: {**quiet.get(name, {}), **ours} for name in names},
+    }
+
+
+def redacted_formatter(form: str) -> logging.Formatter:
+    """Return the one formatter every handler must use; `form` is `console` or `json`."""
+    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level],
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_request_id,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            remove_secrets,
+            renderer,
+        ],
+    )
+
+
+def add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add `request_id` where there is one."""
+    request_id = current_request_id()
+    if not request_id:
+        request = getattr(event.get("_record"), "request", None)
+        request_id = getattr(request, "request_id", "")
+    if request_id:
+        event.setdefault("request_id", request_id)
+    return event
+
+
+def remove_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Replace everything that is or may be a secret; the last step before rendering."""
+    return {redact(key): redact_item(key, value) for key, value in event.items()}
