@@ -22,7 +22,7 @@ class Sealed:
     data: bytes = field(repr=False)
 
 
-class EncryptedJSONField(models.BinaryField[Any, Any]):
+class EncryptedJSONField(models.BinaryField):  # type: ignore[type-arg]  # not subscriptable at run time
     """JSON, encrypted at rest; `None` stays NULL.
 
     Assign plaintext and `save()`; read plaintext. `queryset.update()` takes only `Sealed`.
