@@ -1,0 +1,25 @@
+"""Filters on the history."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from django.db import models
+
+if TYPE_CHECKING:
+    from apps.history.models import TokenAcquisitionHistory  # noqa: F401  (breaks a cycle)
+
+
+class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
+    """Filters live here; time is an argument."""
+
+    def finished_between(self, start: datetime, end: datetime) -> Self:
+        """Records that finished in [start, end)."""
+        return self.filter(finished_at__gte=start, finished_at__lt=end)
+
+    def finished_before(self, end: datetime) -> Self:
+        return self.filter(finished_at__lt=end)
+
+    def of(self, *, site: str = "", account: str = "") -> Self:
+        """Records of a site, of an account, or of both; "" means all."""
+        records = self.filter(site=site) if site else self
+        return records.filter(account=account) if account else records

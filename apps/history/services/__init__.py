@@ -1,0 +1,5 @@
+"""What other apps call."""
+
+from apps.history.services.recording import record
+
+__all__ = ["record"]
