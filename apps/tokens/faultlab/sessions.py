@@ -1,0 +1,180 @@
+"""The sessions of a site: access tokens, session cookies and families of refresh tokens."""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from apps.tokens.faultlab.behaviour import Behaviour
+
+MAX_SESSIONS: Final = 100_000
+"""A site forgets its oldest session, and its oldest refresh token, beyond this."""
+
+_JWT_KEY: Final = os.urandom(32)
+_JWT_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
+
+
+@dataclass(slots=True, eq=False)
+class Family:
+    """All refresh tokens that descend from one login."""
+
+    account: str
+    alive: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """What a login or a refresh gave. Times by the monotonic clock."""
+
+    account: str
+    token: str = field(repr=False)
+    dies_at: float
+    family: Family
+    used_at: float
+    promised_s: float | None
+    refresh_token: str = field(default="", repr=False)
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The end of a refresh: a session, or None; `replayed` if the token had been used before."""
+
+    account: str
+    session: Session | None = None
+    replayed: bool = False
+
+
+class SessionStore:
+    """Opens, checks and ends the sessions of one site."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._by_account: dict[str, set[Session]] = {}
+        self._refresh: dict[str, tuple[Family, bool]] = {}
+
+    def open(self, behaviour: Behaviour, account: str, family: Family | None = None) -> Session:
+        """Return a new session; with `single_session` the account's older ones end."""
+        if behaviour.single_session:
+            self.end(account)
+        now = time.monotonic()
+        lives_s = behaviour.session_ttl_s
+        if behaviour.session_dies_after_s is not None:
+            lives_s = behaviour.session_dies_after_s
+        session = Session(
+            account=account,
+            token=_token(behaviour, account),
+            dies_at=now + lives_s,
+            family=family or Family(account),
+            used_at=now,
+            promised_s=_promised_s(behaviour),
+        )
+        self._sessions[session.token] = session
+        self._by_account.setdefault(account, set()).add(session)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._forget(next(iter(self._sessions.values())))
+        return session
+
+    def give_refresh(self, session: Session) -> None:
+        """Add a refresh token to a session."""
+        session.refresh_token = "r-" + secrets.token_urlsafe(24)
+        self._refresh[session.refresh_token] = (session.family, False)
+        if len(self._refresh) > MAX_SESSIONS:
+            del self._refresh[next(iter(self._refresh))]
+
+    def check(self, behaviour: Behaviour, token: str) -> tuple[str, Session | None]:
+        """Return whose token this is ('' if unknown), and the session if it is alive."""
+        session = self._sessions.get(token)
+        if session is None:
+            return "", None
+        now = time.monotonic()
+        idle = behaviour.idle_ttl_s is not None and now - session.used_at > behaviour.idle_ttl_s
+        if not session.alive or now >= session.dies_at or idle:
+            session.alive = False
+            return session.account, None
+        session.used_at = now
+        return session.account, session
+
+    def refresh(self, behaviour: Behaviour, token: str) -> Refreshed:
+        """Trade a refresh token. With rotation a token works once, also if the answer is lost."""
+        family, used = self._refresh.get(token, (None, False))
+        if family is None:
+            return Refreshed("")
+        if used and behaviour.reuse_kills_family:
+            self._end_family(family)
+        if used or not family.alive:
+            return Refreshed(family.account, replayed=used)
+        session = self.open(behaviour, family.account, family)
+        if behaviour.rotate_refresh:
+            self._refresh[token] = (family, True)
+            self.give_refresh(session)
+        return Refreshed(family.account, session)
+
+    def end(self, account: str | None = None, *, refresh: bool = False) -> int:
+        """End all sessions, or one account's; with `refresh` their refresh tokens too.
+
+        Returns how many living sessions ended.
+        """
+        names = list(self._by_account) if account is None else [account]
+        ended = 0
+        for name in names:
+            for session in self._by_account.pop(name, ()):
+                ended += session.alive
+                session.alive = False
+        if refresh:
+            for family, _used in self._refresh.values():
+                if account is None or family.account == account:
+                    family.alive = False
+        return ended
+
+    def logout(self, token: str) -> str:
+        """End one session and its refresh tokens; returns whose it was, '' if unknown."""
+        session = self._sessions.get(token)
+        if session is None:
+            return ""
+        self._end_family(session.family)
+        session.alive = False
+        return session.account
+
+    def _end_family(self, family: Family) -> None:
+        family.alive = False
+        for session in self._by_account.get(family.account, ()):
+            if session.family is family:
+                session.alive = False
+
+    def _forget(self, session: Session) -> None:
+        del self._sessions[session.token]
+        mine = self._by_account.get(session.account)
+        if mine is not None:
+            mine.discard(session)
+
+
+def _promised_s(behaviour: Behaviour) -> float | None:
+    if behaviour.expires_in == "absent":
+        return None
+    if isinstance(behaviour.expires_in, float):
+        return behaviour.expires_in
+    return behaviour.session_ttl_s
+
+
+def _token(behaviour: Behaviour, account: str) -> str:
+    if behaviour.token_shape != "jwt":  # noqa: S105
+        return "t-" + secrets.token_urlsafe(24)
+    issued = int(time.time())
+    claims: dict[str, str | int] = {"sub": account, "iat": issued, "jti": secrets.token_hex(8)}
+    promised_s = _promised_s(behaviour)
+    if promised_s is not None:
+        claims["exp"] = issued + int(promised_s)
+    signed = _JWT_HEADER + b"." + _base64url(orjson.dumps(claims))
+    signature = hmac.digest(_JWT_KEY, signed, hashlib.sha256)
+    return (signed + b"." + _base64url(signature)).decode()
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
