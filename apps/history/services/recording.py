@@ -9,6 +9,9 @@ from apps.history.scale import bucket_of, to_ms
 from apps.history.services.guard import one_at_a_time, withdraw
 from apps.history.texts import clean, clean_message
 
+# "" means all sites to the cells.
+NO_SITE = "-"
+
 
 def record(record: AcquisitionRecord) -> None:
     """Write one row for this request; a request that has a row already changes nothing.
@@ -34,7 +37,7 @@ def to_row(record: AcquisitionRecord) -> TokenAcquisitionHistory:
     login_ms = None if record.login_s is None else to_ms(record.login_s)
     return TokenAcquisitionHistory(
         request_id=record.request_id,
-        site=clean(record.site, "site"),
+        site=clean(record.site, "site") or NO_SITE,
         account=clean(record.account, "account"),
         status=record.status.value,
         trigger_reason=clean(record.trigger_reason, "trigger_reason"),

@@ -1,0 +1,90 @@
+"""Monthly partitions of the facts on PostgreSQL; nothing to do on SQLite.
+
+A partition is made beside the table and then attached: that needs a weak lock on the table, so
+writers go on. What has no month of its own lies in the default partition until it gets one.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from apps.history.models import TokenAcquisitionHistory
+from apps.history.periods import month_of, month_start
+from apps.history.services.guard import LOCK_SPACE
+
+TABLE = TokenAcquisitionHistory._meta.db_table
+PREFIX = "history_p"
+DEFAULT = "history_pdefault"
+MONTHS_AHEAD = 3
+# No day has this number; it lets one process at a time change partitions.
+_CHANGING = -1
+
+
+def name_of(month: int) -> str:
+    """Return the table name of a month's partition, such as history_p2026_03."""
+    return f"{PREFIX}{month_start(month):%Y_%m}"
+
+
+def is_partitioned() -> bool:
+    """Say whether the facts lie in partitions."""
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)", [TABLE])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def existing() -> dict[int, str]:
+    """Return the partitions by month, without the default one."""
+    if not is_partitioned():
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+            "WHERE inhparent = to_regclass(%s)",
+            [TABLE],
+        )
+        names = {name for (name,) in cursor.fetchall()} - {DEFAULT}
+    return {int(name[-7:-3]) * 12 + int(name[-2:]) - 1: name for name in sorted(names)}
+
+
+def ensure(months: Iterable[int]) -> list[str]:
+    """Make the partitions that are missing; return their names.
+
+    Rows of such a month are moved out of the default partition in the same transaction.
+    """
+    if not is_partitioned():
+        return []
+    return [name_of(month) for month in sorted(set(months) - set(existing())) if _make(month)]
+
+
+def ensure_ahead(at: datetime) -> list[str]:
+    """Make the partitions from last month to `MONTHS_AHEAD` months ahead; return the new ones."""
+    current = month_of(at)
+    return ensure(range(current - 1, current + MONTHS_AHEAD + 1))
+
+
+@transaction.atomic
+def _make(month: int) -> bool:
+    name = name_of(month)
+    bounds = [month_start(month).isoformat(), month_start(month + 1).isoformat()]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
+        if month in existing():
+            return False
+        cursor.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS)")
+        # Nobody may put a row of this month there between the move and the attaching.
+        cursor.execute(f"LOCK TABLE {DEFAULT} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(
+            f"WITH moved AS (DELETE FROM {DEFAULT} "  # noqa: S608  # our own names
+            f"WHERE finished_at >= %s AND finished_at < %s RETURNING *) "
+            f"INSERT INTO {name} SELECT * FROM moved",
+            bounds,
+        )
+        cursor.execute(
+            f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM "
+            f"('{bounds[0]}') TO ('{bounds[1]}')"
+        )
+    return True
