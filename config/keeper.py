@@ -38,7 +38,7 @@ def main() -> int:
     try:
         while not stops and os.getppid() == options.parent:
             if (code := _wait(child, POLL_S)) is not None:
-                return code
+                return code if code >= 0 else 128 - code  # as a shell says it
         child.send_signal(options.stop)
         waited_s = 0.0
         # A second signal means: at once.
