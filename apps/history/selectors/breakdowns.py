@@ -1,0 +1,118 @@
+"""The figures of a window, read from the largest periods that are rolled up."""
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Count, F, Q, QuerySet
+
+from apps.history.contracts import Grouping, Window
+from apps.history.models import DayCell, HourCell, Level, MonthCell, Spread, TokenAcquisitionHistory
+from apps.history.periods import day_start
+from apps.history.selectors import local_time
+from apps.history.selectors.cover import Cover, Vouched, cover
+from apps.history.selectors.tallies import Key, Tally, add_up, sums
+
+Tallies = defaultdict[Key, Tally]
+ALL_SITES = ""
+
+
+def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> Tallies:
+    """Return tallies keyed by (*keys, status); `keys` are of site and account."""
+    spans = cover(window.start, window.end, known)
+    tallies: Tallies = defaultdict(Tally)
+    positions = tuple(range(len(keys) + 1))
+    sources: list[QuerySet[Any]] = []
+    if spans.months:
+        sources.append(_narrowed(MonthCell.objects.filter(period__in=spans.months), window))
+    if spans.days:
+        sources.append(_narrowed(DayCell.objects.filter(period__in=spans.days), window))
+    if spans.raw:
+        sources.append(_facts(window, spans))
+    for source in sources:
+        add_up(tallies, sums(source, keys), positions, at=len(keys))
+    return tallies
+
+
+def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Tally]:
+    """Return tallies by local day or local hour, in order; empty ones are left out."""
+    found = local_time.offsets(window.zone, window.start, window.end)
+    by_day = grouping is Grouping.DAY
+    if window.account or not local_time.on_whole_hours(found):
+        # No cells are this fine: an account makes a few thousand logins a year.
+        spans = Cover(months=(), days=(), raw=((window.start, window.end),))
+    else:
+        spans = cover(window.start, window.end, known, months=False)
+    tallies: Tallies = defaultdict(Tally)
+    if spans.raw:
+        at = local_time.day_of_facts(found) if by_day else local_time.hour_of_facts(found)
+        facts = _facts(window, spans).annotate(at_=at)
+        add_up(tallies, sums(facts, ("at_",)), (0,), at=1)
+    if spans.days:
+        at = local_time.day_of_cells(found) if by_day else F("period") * local_time.HOUR_S
+        cells = HourCell.objects.filter(_hours_of(spans.days), site=window.site or ALL_SITES)
+        add_up(tallies, sums(cells.annotate(at_=at), ("at_",)), (0,), at=1)
+    name = _day_name if by_day else _hour_name
+    return {name(at, window): tallies[(at,)] for (at,) in sorted(tallies)}
+
+
+def spreads(window: Window, known: Vouched) -> tuple[Counter[int], Counter[int]]:
+    """Return how many total and login times fell into each bucket of the scale."""
+    total: Counter[int] = Counter()
+    login: Counter[int] = Counter()
+    if window.account:
+        spans = Cover(months=(), days=(), raw=((window.start, window.end),))
+    else:
+        spans = cover(window.start, window.end, known)
+        stored = Spread.objects.filter(
+            Q(level=Level.MONTH, period__in=spans.months)
+            | Q(level=Level.DAY, period__in=spans.days),
+            site=window.site or ALL_SITES,
+        )
+        for total_counts, login_counts in stored.values_list("total", "login"):
+            _add_counts(total, total_counts)
+            _add_counts(login, login_counts)
+    if spans.raw:
+        rows = _facts(window, spans).order_by()
+        counted = rows.values("total_bucket", "login_bucket").annotate(n_=Count("*"))
+        for bucket, login_bucket, n in counted.values_list("total_bucket", "login_bucket", "n_"):
+            total[bucket] += n
+            if login_bucket is not None:
+                login[login_bucket] += n
+    return total, login
+
+
+def _add_counts(into: Counter[int], counts: dict[str, int]) -> None:
+    for bucket, count in counts.items():
+        into[int(bucket)] += count
+
+
+def _facts(window: Window, spans: Cover) -> QuerySet[TokenAcquisitionHistory]:
+    return TokenAcquisitionHistory.objects.of(site=window.site, account=window.account).filter(
+        spans.raw_filter()
+    )
+
+
+def _narrowed(cells: QuerySet[Any], window: Window) -> QuerySet[Any]:
+    if window.site:
+        cells = cells.filter(site=window.site)
+    return cells.filter(account=window.account) if window.account else cells
+
+
+def _hours_of(days: tuple[int, ...]) -> Q:
+    """Return the condition on hour cells; neighbouring days share one range."""
+    condition, first = Q(pk__in=[]), days[0]
+    for day, following in zip(days, (*days[1:], None), strict=True):
+        if following != day + 1:
+            condition |= Q(period__gte=first * 24, period__lt=(day + 1) * 24)
+            first = following if following is not None else first
+    return condition
+
+
+def _day_name(day: int, window: Window) -> str:
+    return day_start(day).date().isoformat()
+
+
+def _hour_name(epoch_s: int, window: Window) -> str:
+    at = datetime.fromtimestamp(epoch_s, UTC).astimezone(window.zone)
+    return at.isoformat(timespec="minutes")

@@ -1,0 +1,121 @@
+"""Adds up cells and facts into the same sums."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from django.db.models import Count, Max, Min, QuerySet, Sum
+
+from apps.history.contracts import Figures, HistoryStatus
+from apps.history.models import TokenAcquisitionHistory
+
+# Aliases end in an underscore: Django refuses annotations named like a field.
+_OF_CELLS: dict[str, Any] = {
+    "n_": Sum("n"),
+    "attempts_": Sum("attempts"),
+    "retries_": Sum("retries"),
+    "total_sum_": Sum("total_sum"),
+    "total_min_": Min("total_min"),
+    "total_max_": Max("total_max"),
+    "login_n_": Sum("login_n"),
+    "login_sum_": Sum("login_sum"),
+    "login_min_": Min("login_min"),
+    "login_max_": Max("login_max"),
+}
+_OF_FACTS: dict[str, Any] = {
+    "n_": Count("*"),
+    "attempts_": Sum("attempts"),
+    "retries_": Sum("retries"),
+    "total_sum_": Sum("total_ms"),
+    "total_min_": Min("total_ms"),
+    "total_max_": Max("total_ms"),
+    "login_n_": Count("login_ms"),
+    "login_sum_": Sum("login_ms"),
+    "login_min_": Min("login_ms"),
+    "login_max_": Max("login_ms"),
+}
+Key = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums in whole milliseconds, so that adding in any order gives the same."""
+
+    n: int = 0
+    success: int = 0
+    attempts: int = 0
+    retries: int = 0
+    total_sum: int = 0
+    total_min: int | None = None
+    total_max: int | None = None
+    login_n: int = 0
+    login_sum: int = 0
+    login_min: int | None = None
+    login_max: int | None = None
+
+    def add(self, row: tuple[Any, ...], *, success: bool) -> None:
+        """Add one row of sums, in the order of the aggregates above."""
+        n, attempts, retries, total, low, high, logins, login, login_low, login_high = row
+        self.n += n
+        self.success += n if success else 0
+        self.attempts += attempts
+        self.retries += retries
+        self.total_sum += total
+        self.total_min = low if self.total_min is None else min(self.total_min, low)
+        self.total_max = high if self.total_max is None else max(self.total_max, high)
+        if logins:
+            self.login_n += logins
+            self.login_sum += login
+            self.login_min = login_low if self.login_min is None else min(self.login_min, login_low)
+            self.login_max = (
+                login_high if self.login_max is None else max(self.login_max, login_high)
+            )
+
+    def merge(self, other: Self) -> None:
+        """Add another tally, which holds either successes only or none."""
+        row: tuple[Any, ...] = (other.n, other.attempts, other.retries)
+        row += (other.total_sum, other.total_min, other.total_max)
+        row += (other.login_n, other.login_sum, other.login_min, other.login_max)
+        self.add(row, success=other.success > 0)
+
+    def figures(self) -> Figures:
+        """Return the sums as seconds."""
+        return Figures(
+            total=self.n,
+            success=self.success,
+            attempts=self.attempts,
+            retries=self.retries,
+            total_s_sum=self.total_sum / 1000,
+            total_s_min=_seconds(self.total_min),
+            total_s_max=_seconds(self.total_max),
+            logins=self.login_n,
+            login_s_sum=self.login_sum / 1000,
+            login_s_min=_seconds(self.login_min),
+            login_s_max=_seconds(self.login_max),
+        )
+
+
+def sums(rows: QuerySet[Any], keys: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
+    """Return rows of `keys`, the status, and the sums; one for each combination."""
+    aggregates = _OF_FACTS if rows.model is TokenAcquisitionHistory else _OF_CELLS
+    names = (*keys, "status")
+    grouped: Any = rows.order_by().values(*names).annotate(**aggregates)
+    found: Iterable[tuple[Any, ...]] = grouped.values_list(*names, *aggregates)
+    return found
+
+
+def add_up(
+    into: Mapping[Key, Tally], rows: Iterable[tuple[Any, ...]], positions: tuple[int, ...], at: int
+) -> None:
+    """Add rows of `sums` to the tallies keyed by the columns at `positions`.
+
+    `at` is the position of the status; the sums follow it.
+    """
+    for row in rows:
+        into[tuple(row[position] for position in positions)].add(
+            row[at + 1 :], success=row[at] == HistoryStatus.SUCCESS
+        )
+
+
+def _seconds(value_ms: int | None) -> float | None:
+    return None if value_ms is None else value_ms / 1000
