@@ -4,7 +4,8 @@ For every scope (all sites, one site, one account), at any moment:
 `logins_started == logins_succeeded + logins_failed + disconnects + concurrent_now`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 
 @dataclass(slots=True)
@@ -57,8 +58,11 @@ class Counts:
             self.wrong_secret_repeats += 1
             self.max_wrong_repeats = max(self.max_wrong_repeats, repeats)
 
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in NAMES}
+
+
+NAMES: Final = tuple(each.name for each in fields(Counts))
 
 
 class Tally:
@@ -105,6 +109,7 @@ class Tally:
         """Remember that the site has called this secret wrong, or right, and was heard."""
         (self._told.add if wrong else self._told.discard)((username, fingerprint))
 
-    def as_dict(self) -> dict[str, object]:
-        accounts = {name: counts.as_dict() for name, counts in sorted(self.accounts.items())}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the site's figures, and those of each account under `accounts`."""
+        accounts = {name: counts.as_dict() for name, counts in self.accounts.items()}
         return {**self.site.as_dict(), "accounts": accounts}

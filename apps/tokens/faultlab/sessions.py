@@ -22,9 +22,13 @@ _JWT_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
 @dataclass(slots=True, eq=False)
 class Family:
-    """All refresh tokens that descend from one login."""
+    """All refresh tokens that descend from one login.
+
+    It is dead once its account, or the whole site, has entered a later era.
+    """
 
     account: str
+    era: tuple[int, int]
     alive: bool = True
 
 
@@ -58,11 +62,16 @@ class SessionStore:
         self._sessions: dict[str, Session] = {}
         self._by_account: dict[str, set[Session]] = {}
         self._refresh: dict[str, tuple[Family, bool]] = {}
+        self._eras: dict[str, int] = {}
+        self._era = 0
 
     def open(self, behaviour: Behaviour, account: str, family: Family | None = None) -> Session:
-        """Return a new session; with `single_session` the account's older ones end."""
+        """Return a new session; with `single_session` the account's older ones end.
+
+        A login also ends their refresh tokens; a refresh goes on in its `family`.
+        """
         if behaviour.single_session:
-            self.end(account)
+            self.end(account, refresh=family is None)
         now = time.monotonic()
         lives_s = behaviour.session_ttl_s
         if behaviour.session_dies_after_s is not None:
@@ -71,7 +80,7 @@ class SessionStore:
             account=account,
             token=_token(behaviour, account),
             dies_at=now + lives_s,
-            family=family or Family(account),
+            family=family or Family(account, self._now(account)),
             used_at=now,
             promised_s=_promised_s(behaviour),
         )
@@ -108,7 +117,7 @@ class SessionStore:
             return Refreshed("")
         if used and behaviour.reuse_kills_family:
             self._end_family(family)
-        if used or not family.alive:
+        if used or not family.alive or family.era != self._now(family.account):
             return Refreshed(family.account, replayed=used)
         session = self.open(behaviour, family.account, family)
         if behaviour.rotate_refresh:
@@ -121,16 +130,16 @@ class SessionStore:
 
         Returns how many living sessions ended.
         """
+        if refresh and account is None:
+            self._era += 1
+        elif refresh and account is not None:
+            self._eras[account] = self._eras.get(account, 0) + 1
         names = list(self._by_account) if account is None else [account]
         ended = 0
         for name in names:
             for session in self._by_account.pop(name, ()):
                 ended += session.alive
                 session.alive = False
-        if refresh:
-            for family, _used in self._refresh.values():
-                if account is None or family.account == account:
-                    family.alive = False
         return ended
 
     def logout(self, token: str) -> str:
@@ -141,6 +150,9 @@ class SessionStore:
         self._end_family(session.family)
         session.alive = False
         return session.account
+
+    def _now(self, account: str) -> tuple[int, int]:
+        return self._era, self._eras.get(account, 0)
 
     def _end_family(self, family: Family) -> None:
         family.alive = False
