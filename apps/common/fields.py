@@ -2,17 +2,21 @@
 
 The value is sealed for one row: the associated data is `app.model.field:primary key`. So the
 primary key must be known before the insert (use a UUID default), and bulk writes with plaintext
-are refused. Reading is lazy: a row loaded for a list never decrypts anything.
+are refused. Reading is lazy: a row loaded for a list never decrypts anything. Every reading
+gives a new value: assign a whole new one to change it.
 """
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import orjson
 from django.db import models
+from django.db.models import signals
 
 from apps.common.crypto import keyring
+
+_RAW: Final = "_raw_save"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class EncryptedJSONField(models.BinaryField):  # type: ignore[type-arg]  # not s
     def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:  # type: ignore[override]
         super().contribute_to_class(cls, name, **kwargs)
         setattr(cls, self.attname, _Descriptor(self))
+        signals.pre_save.connect(_begin_raw_save, sender=cls)
+        signals.post_save.connect(_end_raw_save, sender=cls)
 
     def place(self, instance: models.Model) -> str:
         """Return the associated data for this field of this row."""
@@ -55,12 +61,21 @@ class EncryptedJSONField(models.BinaryField):  # type: ignore[type-arg]  # not s
         return None if value is None else Sealed(bytes(value))
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Sealed | None:
-        value = model_instance.__dict__.get(self.attname)
+        if self.attname not in model_instance.__dict__:
+            model_instance.refresh_from_db(fields=[self.attname])  # deferred
+        value = model_instance.__dict__[self.attname]
+        if isinstance(value, Sealed) and add:
+            # A copied row still carries the secret of its original; nobody could ever open it.
+            self.unseal(model_instance, value)
         if value is None or isinstance(value, Sealed):
             return value
         sealed = self.seal(model_instance, value)
         model_instance.__dict__[self.attname] = sealed
         return sealed
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Any:
+        """Return the value as it is: `to_python` below is for ciphertext in fixtures."""
+        return value
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         if value is None:
@@ -69,12 +84,30 @@ class EncryptedJSONField(models.BinaryField):  # type: ignore[type-arg]  # not s
             raise TypeError(f"{self.name}: use save(), or seal() for an update.")
         return super().get_db_prep_value(value.data, connection, prepared)
 
-    def value_to_string(self, obj: models.Model) -> str:
+    def value_from_object(self, obj: models.Model) -> Sealed | None:
+        """Return what lies in the database, or would: serialisers must never see plaintext."""
         value = obj.__dict__.get(self.attname)
-        return base64.b64encode(value.data).decode() if isinstance(value, Sealed) else ""
+        return value if value is None or isinstance(value, Sealed) else self.seal(obj, value)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        value = self.value_from_object(obj)
+        return "" if value is None else base64.b64encode(value.data).decode()
 
     def to_python(self, value: Any) -> Any:
-        return Sealed(base64.b64decode(value)) if isinstance(value, str) and value else value
+        """Read what a fixture holds: base64 of the ciphertext."""
+        if isinstance(value, str):
+            return Sealed(base64.b64decode(value)) if value else None
+        return value
+
+
+def _begin_raw_save(instance: models.Model, raw: bool, **kwargs: Any) -> None:
+    """Fixtures are written attribute by attribute; let the ciphertext through as it is."""
+    if raw:
+        instance.__dict__[_RAW] = True
+
+
+def _end_raw_save(instance: models.Model, **kwargs: Any) -> None:
+    instance.__dict__.pop(_RAW, None)
 
 
 class _Descriptor:
@@ -90,7 +123,9 @@ class _Descriptor:
         if name not in instance.__dict__:
             instance.refresh_from_db(fields=[name])
         value = instance.__dict__[name]
-        return self.field.unseal(instance, value) if isinstance(value, Sealed) else value
+        if not isinstance(value, Sealed) or _RAW in instance.__dict__:
+            return value
+        return self.field.unseal(instance, value)
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
