@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from apps.common.problems import failure_response
+from apps.common.problems import problem_response, wants_problem
 from apps.common.request_context import bind
 
 access_log = logging.getLogger("latchkey.access")
@@ -39,5 +39,5 @@ class RequestContextMiddleware:
     def process_exception(
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        """Answer what this software means by an exception; leave the rest to Django."""
-        return failure_response(request, exception)
+        """Answer an exception of a plain view under /api/; leave other paths to Django."""
+        return problem_response(request, exception) if wants_problem(request) else None

@@ -74,7 +74,7 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(
+    def parse(  # type: ignore[override]  # an array is JSON too
         self,
         stream: IO[Any],
         media_type: str | None = None,

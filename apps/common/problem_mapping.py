@@ -93,10 +93,10 @@ def _of_django(error: BaseException) -> BrokerError:
 
 def _of_drf(error: drf_errors.APIException) -> BrokerError:
     if isinstance(error, drf_errors.ValidationError):
-        return ValidationFailed(details={"errors": field_errors(error.get_full_details())})
+        return ValidationFailed(details={"errors": field_errors(error.detail)})
     message = str(error.detail)
     if isinstance(error, drf_errors.Throttled):
-        return TooManyRequests(retry_after_s=error.wait)
+        return TooManyRequests(retry_after_s=getattr(error, "wait", None))
     if error.status_code == 401:
         return NotAuthenticated(message)
     if error.status_code == 403:
@@ -120,23 +120,24 @@ def _of_validation(error: django_errors.ValidationError) -> dict[str, list[dict[
     }
 
 
-def field_errors(details: Any, path: str = "") -> dict[str, list[dict[str, str]]]:
-    """Flatten DRF's nested error details into `path → [{code, message}]`.
+def field_errors(detail: Any, path: str = "") -> dict[str, list[dict[str, str]]]:
+    """Flatten the `detail` of a DRF ValidationError into `path → [{code, message}]`.
 
     Paths are dotted, with positions for list items: `accounts.0.username`. What concerns the
     whole input is under the empty path.
     """
     found: dict[str, list[dict[str, str]]] = {}
-    if isinstance(details, Mapping) and set(details) == {"message", "code"}:
-        return {path: [{"code": str(details["code"]), "message": str(details["message"])}]}
-    if isinstance(details, Mapping):
-        for name, item in details.items():
+    if isinstance(detail, Mapping):
+        for name, item in detail.items():
             own = "" if name == "non_field_errors" else str(name)
             _merge(found, field_errors(item, ".".join(filter(None, (path, own)))))
-    elif isinstance(details, list):
-        for position, item in enumerate(details):
-            leaf = isinstance(item, Mapping) and set(item) == {"message", "code"}
-            _merge(found, field_errors(item, path if leaf else f"{path}.{position}".lstrip(".")))
+    elif isinstance(detail, list):
+        for position, item in enumerate(detail):
+            nested = isinstance(item, Mapping | list)
+            _merge(found, field_errors(item, f"{path}.{position}".lstrip(".") if nested else path))
+    else:
+        code = getattr(detail, "code", None) or "invalid"
+        found[path] = [{"code": str(code), "message": str(detail)}]
     return found
 
 

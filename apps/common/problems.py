@@ -14,8 +14,8 @@ from django.utils.translation.trans_real import (
 )
 from rest_framework.response import Response
 
-from apps.common.errors import BrokerError
-from apps.common.problem_mapping import Unexpected, broker_error_of
+from apps.common.errors import BrokerError, DatabaseUnavailable, SystemFailed
+from apps.common.problem_mapping import Conflict, DatabaseFailed, Unexpected, broker_error_of
 from apps.common.problem_texts import UNEXPECTED, texts_of
 from apps.common.redaction import redact
 from apps.common.request_context import current_request_id
@@ -37,14 +37,17 @@ def problem_of(
     body. Neither is any secret the redaction knows.
     """
     known = broker_error_of(error)
-    if known is not error and known.status >= 500 and known.retry_after_s is None:
-        log.error("unexpected_error", path=instance, exc_info=error)
-    status, headers = known.status, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+    _log(error, known, path=instance)
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "Content-Language": language,
+        "Cache-Control": "no-store",
+    }
     if known.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(known.retry_after_s)))
-    if status == 401:
+    if known.status == 401:
         headers["WWW-Authenticate"] = getattr(error, "auth_header", None) or "Bearer"
-    return status, headers, _body(known, language=language, instance=instance)
+    return known.status, headers, _body(known, language=language, instance=instance)
 
 
 def language_of(accept_language: str) -> str:
@@ -66,8 +69,15 @@ class ProblemResponse(Response):
     _has_been_logged = True
 
     @property
-    def rendered_content(self) -> bytes:
+    def rendered_content(self) -> bytes:  # type: ignore[override]  # DRF's own renderers give bytes
+        self["Content-Type"] = CONTENT_TYPE
         return orjson.dumps(self.data, default=str)
+
+
+class PlainProblemResponse(HttpResponse):
+    """The same, outside of DRF."""
+
+    _has_been_logged = True
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
@@ -78,8 +88,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     request = context["request"]
     set_rollback()
     status, headers, body = problem_of(exc, language=_language_for(request), instance=request.path)
-    content_type = headers.pop("Content-Type")
-    return ProblemResponse(body, status=status, headers=headers, content_type=content_type)
+    return ProblemResponse(body, status=status, headers=headers)
 
 
 def problem_response(request: HttpRequest, error: BaseException) -> HttpResponse:
@@ -87,20 +96,28 @@ def problem_response(request: HttpRequest, error: BaseException) -> HttpResponse
     status, headers, body = problem_of(
         error, language=_language_for(request), instance=request.path
     )
-    return HttpResponse(orjson.dumps(body, default=str), status=status, headers=headers)
+    return PlainProblemResponse(orjson.dumps(body, default=str), status=status, headers=headers)
 
 
-def failure_response(request: HttpRequest, error: Exception) -> HttpResponse | None:
-    """Answer an exception of a plain Django view under /api/; None leaves it to Django."""
-    if not request.path.startswith(API_PREFIX):
-        return None
-    return problem_response(request, error)
+def wants_problem(request: HttpRequest) -> bool:
+    """Say whether this request is for the API, where every failure is a problem."""
+    return request.path.startswith(API_PREFIX)
 
 
 def _language_for(request: Any) -> str:
     # LocaleMiddleware may have decided already (cookie, session); the header is what is promised.
     header = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
     return language_of(header) if header else get_language() or DEFAULT_LANGUAGE
+
+
+def _log(error: BaseException, known: BrokerError, *, path: str) -> None:
+    """Log what an operator must see; what only concerns the caller is in the access line."""
+    if isinstance(known, DatabaseUnavailable):
+        log.warning("database_unavailable", path=path, reason=str(error))
+    elif isinstance(known, Conflict):
+        log.warning("database_conflict", path=path, exc_info=error)
+    elif isinstance(known, SystemFailed | DatabaseFailed):
+        log.error(known.code, path=path, exc_info=error)
 
 
 def _body(error: BrokerError, *, language: str, instance: str) -> dict[str, object]:
