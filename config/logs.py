@@ -6,16 +6,29 @@ exceptions into text (never with local variables) and removes secrets at the ver
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-from apps.common.redaction import redact, redact_item
+from apps.common.redaction import redact_item
 from apps.common.request_context import current_request_id
 
 # They log URLs with query strings, headers or frames at INFO and DEBUG.
 TALKATIVE = ("httpx", "httpcore", "hpack", "h11", "urllib3", "websockets", "asyncio", "authlib")
+# Made here, and never from anything a stranger sent.
+OWN_KEYS = frozenset({"timestamp", "level", "logger", "request_id"})
+
+
+class SafeStreamHandler(logging.StreamHandler[TextIO]):
+    """Writes to stderr, and never shows the arguments of a line that could not be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Name the place of the broken line; logging's own note would print its arguments raw."""
+        kind = (sys.exc_info()[0] or Exception).__name__
+        with suppress(OSError, ValueError):
+            self.stream.write(f"log line lost: {kind} at {record.pathname}:{record.lineno}\n")
 
 
 def logging_config(level: str, form: str) -> dict[str, Any]:
@@ -43,7 +56,7 @@ def logging_config(level: str, form: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"redacted": {"()": redacted_formatter, "form": form}},
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "redacted"},
+            "stderr": {"()": SafeStreamHandler, "formatter": "redacted"},
         },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": quiet | {name: {**quiet.get(name, {}), **ours} for name in names},
@@ -84,4 +97,6 @@ def add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def remove_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Replace everything that is or may be a secret; the last step before rendering."""
-    return {redact(key): redact_item(key, value) for key, value in event.items()}
+    return {
+        key: value if key in OWN_KEYS else redact_item(key, value) for key, value in event.items()
+    }

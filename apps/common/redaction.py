@@ -4,6 +4,7 @@ Three nets: by the name of a key, by the shape of a text, and by the very values
 (`guard`). Everything a log handler or a problem writes passes `redact`.
 """
 
+import json
 import re
 import threading
 import time
@@ -13,44 +14,55 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-import orjson
-
 REDACTED: Final = "[redacted]"
 MAX_DEPTH: Final = 8
+MAX_TEXT: Final = 20_000
 # An exception often leaves the `with guard(...)` before somebody logs it.
 LINGER_S: Final = 60.0
 SHORT: Final = 4
 
 _NAMES: Final = (
-    r"pass(?:word|wd|phrase|code)?|pwd|secret|authorization|cookies?|[ht]?otp|credentials?"
-    r"|api[_-]?key|private[_-]?key|access[_-]?key|session[_-]?id|sessionid|csrf\w*|xsrf\w*|seed"
-    r"|pin|token|tokens|refresh|bearer|signature|jwt|local_storage|session_storage"
+    r"pass(?:word|wd|phrase|code)s?|pwd|secrets?|authorization|cookies?|[ht]?otp|credentials?"
+    r"|(?:api|private|access|secret)[_-]?keys?|session[_-]?id|csrf\w{0,20}|xsrf\w{0,20}|seed"
+    r"|tokens?|refresh|bearer|signature|jwt|local_?storage|session_?storage"
 )
-_SECRET_KEY: Final = re.compile(rf"(?:.*[_\-. ]|.*?)(?:{_NAMES})", re.IGNORECASE)
-_CODES: Final = re.compile(r"(?:.*[_-])?(?:[ht]?otp|pin|passcode)", re.IGNORECASE)
+# `password_confirm` and `password2` hold a password; `token_id` and `token_count` hold none.
+_SECRET_KEY: Final = re.compile(
+    rf".*(?:{_NAMES})(?:[_-]?(?:\d+|confirm\w*|value|text|plain))?", re.IGNORECASE
+)
+_CODE_KEY: Final = re.compile(r"(?:.*[_-])?(?:[ht]?otp|pin|passcode)", re.IGNORECASE)
 _QUERY_NAMES: Final = rf"{_NAMES}|code|key|sig|ticket|auth|session|state|nonce|assertion"
 
+# Repetitions are bounded, so that a hostile text costs linear time.
 _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"(://)[^/\s@'\"]+@"), rf"\1{REDACTED}@"),
+    (re.compile(r"(://)[^/\s@'\"]{1,500}@"), rf"\1{REDACTED}@"),
     (
-        re.compile(rf"([?&#;][\w.\-\[\]]*?(?:{_QUERY_NAMES})=)[^&\s'\"<>#]+", re.IGNORECASE),
+        re.compile(
+            rf"([?&#;][\w.\-\[\]]{{0,40}}?(?:{_QUERY_NAMES})=)(?!\[redacted)[^&\s'\"<>#]+", re.I
+        ),
         rf"\1{REDACTED}",
     ),
     (
-        re.compile(r"\b((?:set-)?cookie2?|(?:proxy-)?authorization)(\s*:\s*)[^\r\n]+", re.I),
+        re.compile(
+            r"\b((?:set-)?cookie2?|(?:proxy-)?authorization)(\s{0,9}:\s{0,9})[^\s'\"][^\r\n]*", re.I
+        ),
         rf"\1\2{REDACTED}",
     ),
-    (re.compile(r"\b(bearer|basic|digest)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"\b(bearer|basic|digest)\s{1,9}[\w.~+/=-]{6,}", re.I), rf"\1 {REDACTED}"),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{2,}(?:\.[\w-]*)*"), REDACTED),
     (re.compile(r"\blk_[\w-]{6,}"), REDACTED),
     (
         re.compile(
-            rf"(['\"]?\b[\w-]*?(?:{_NAMES})['\"]?\s*(?:=|:(?=\s*['\"]))\s*)"
-            r"(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[^\s,;&)}\]'\"]+)",
-            re.IGNORECASE,
+            rf"(\b[\w-]{{0,40}}?(?:{_NAMES})['\"]?\s{{0,9}}(?:=|:(?=\s{{0,9}}b?['\"]))\s{{0,9}})"
+            r"(?:b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|(?![=\[])[^\s,;&)}\]'\"]+)",
+            re.I,
         ),
         rf"\1{REDACTED}",
     ),
+)
+# What every shape has some of; most texts have none, and are done with one search.
+_SUSPICIOUS: Final = re.compile(
+    r"[=@:]|eyJ|lk_|(?i:bearer|basic|digest|cookie|authorization)|[\w+/-]{40}"
 )
 _BLOB: Final = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 
@@ -110,18 +122,28 @@ def redact_item(key: str, value: Any, *, depth: int = 0) -> Any:
 
     Numbers under such a key stay (they are counts), except for one-time codes.
     """
-    if value is None or isinstance(value, bool) or not _SECRET_KEY.fullmatch(key):
-        return redact(value, depth=depth)
-    if isinstance(value, int | float) and not _CODES.fullmatch(key):
+    if value is None or isinstance(value, bool):
         return value
+    if _CODE_KEY.fullmatch(key):
+        return REDACTED
+    if isinstance(value, int | float) or not _SECRET_KEY.fullmatch(key):
+        return redact(value, depth=depth)
     return REDACTED
 
 
 def redact_text(text: str) -> str:
-    """Return `text` without the guarded values and without anything shaped like a secret."""
+    """Return `text` without the guarded values and without anything shaped like a secret.
+
+    Of a text over 20,000 characters the middle is left out.
+    """
     for value in _live_values():
         if value in text:
             text = _replace(text, value)
+    if len(text) > MAX_TEXT:
+        half = MAX_TEXT // 2
+        text = f"{text[:half]} … {len(text) - MAX_TEXT} characters left out … {text[-half:]}"
+    if not _SUSPICIOUS.search(text):
+        return text
     for pattern, replacement in _SHAPES:
         text = pattern.sub(replacement, text)
     return _BLOB.sub(_redact_blob, text)
@@ -162,13 +184,12 @@ def _forms(value: str) -> set[str]:
     """The value as it may appear in a URL, in JSON or in a repr."""
     if not value:
         return set()
-    json_form = orjson.dumps(value.encode("utf-8", "replace").decode()).decode()[1:-1]
-    ascii_form = ascii(value)[1:-1]
     return {
         value,
-        quote(value, safe=""),
-        quote_plus(value),
-        json_form,
+        quote(value, safe="", errors="replace"),
+        quote_plus(value, errors="replace"),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
         repr(value)[1:-1],
-        ascii_form,
+        ascii(value)[1:-1],
     }
