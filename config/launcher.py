@@ -35,7 +35,7 @@ class CannotStart(RuntimeError):
 
 def main() -> int:
     """Return 0 when asked to stop, 1 when something ended that should not have."""
-    options = _options()
+    options = parser().parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
     try:
         with stopping_on_signals():
@@ -48,12 +48,13 @@ def main() -> int:
     return 1
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./run", description="Start Latchkey on this machine.")
-    parser.add_argument("--port", type=int, default=8000, help="of the web server (8000)")
-    parser.add_argument("--valkey", action="store_true", help="also run a bundled Valkey")
-    parser.add_argument("--no-demo", action="store_true", help="without the login site to try")
-    return parser.parse_args()
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the options of `./run` without a command."""
+    words = argparse.ArgumentParser(prog="./run", description="Start Latchkey on this machine.")
+    words.add_argument("--port", type=int, default=8000, help="of the web server (8000)")
+    words.add_argument("--valkey", action="store_true", help="also run a bundled Valkey")
+    words.add_argument("--no-demo", action="store_true", help="without the login site to try")
+    return words
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -163,7 +163,7 @@ def test_every_command_of_the_help_text_exists(run):
     for line in run.__doc__.splitlines():
         words = line.split()
         if words[:1] == ["./run"] and not words[1].startswith("["):
-            assert callable(getattr(run, words[1]))
+            assert words[1] in run.COMMANDS
 
 
 def test_ci_runs_what_the_readme_says():
