@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self
 from uuid import UUID, uuid4
 
 from apps.common import clock
+from apps.common.errors import ValidationFailed
 
 ANY_SITE: Final = "*"
 
@@ -38,6 +39,15 @@ class Grant:
     site: str
     account: str = ""
     label: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `site`, `site,account` or `site,account,label`. Raises ValidationFailed."""
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) > 3 or not parts[0]:
+            raise ValidationFailed("A grant is written: site,account,label.")
+        site, account, label = (*parts, "", "")[:3]
+        return cls(site=site, account=account, label=label)
 
     def covers(self, *, site: str, account: str, labels: Collection[str] = ()) -> bool:
         """Say whether this account of this site is inside the grant."""

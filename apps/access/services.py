@@ -1,31 +1,31 @@
-"""Checking, issuing and revoking keys; the one place that decides who a caller is."""
+"""Who a caller is and what it may do; the one place that decides it."""
 
 import functools
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-import structlog
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import transaction
 from django.db.models import Q
 from rest_framework.request import Request
 
 from apps.access import keytext, outage, selectors
-from apps.access.contracts import Grant, Principal, Scope
+from apps.access.contracts import Principal
+from apps.access.issuing import check_issuable, issue_key, revoke_key
 from apps.access.keycache import CACHE, DIRECTORY_FOR_S
 from apps.access.keytext import KeyText
-from apps.access.models import ApiKey, SiteGrant
+from apps.access.models import ApiKey
 from apps.common import clock
-from apps.common.errors import (
-    DatabaseUnavailable,
-    NotAuthenticated,
-    NotPermitted,
-    ValidationFailed,
-)
+from apps.common.errors import DatabaseUnavailable, NotAuthenticated, NotPermitted
 
-log = structlog.get_logger(__name__)
+__all__ = [
+    "authenticate",
+    "authenticate_held",
+    "check_issuable",
+    "issue_key",
+    "principal_of",
+    "require",
+    "revoke_key",
+]
 
 WRITE_LAST_USED_EVERY: Final = timedelta(minutes=1)
 REFUSAL: Final = "Send a valid API key."
@@ -110,90 +110,3 @@ def require(principal: Principal, scope: str) -> None:
     """Raise NotPermitted unless the caller holds the scope."""
     if not principal.has(scope):
         raise NotPermitted(f"This needs the scope {scope}.", details={"scope": str(scope)})
-
-
-def issue_key(
-    *,
-    user: AbstractBaseUser | int,
-    name: str,
-    scopes: Collection[str] = (),
-    grants: Collection[Grant] = (),
-    expires_at: datetime | None = None,
-    rate_limit_per_minute: int | None = None,
-    issuer: Principal | None,
-) -> tuple[ApiKey, str]:
-    """Make a key and return its row and its text; the text is not kept anywhere.
-
-    `issuer` None is an operator at the command line, who may give anything. Raises NotPermitted
-    if the issuer would give more than it holds; ValidationFailed.
-    """
-    _check_wanted(scopes, expires_at, rate_limit_per_minute)
-    if issuer is not None:
-        _check_issuer(issuer, scopes, grants, expires_at, rate_limit_per_minute)
-    raw, text = keytext.generate()
-    with transaction.atomic():
-        key = ApiKey.objects.create(
-            user_id=user if isinstance(user, int) else user.pk,
-            name=name,
-            prefix=text.prefix,
-            digest=text.digest,
-            scopes=sorted({str(scope) for scope in scopes}),
-            expires_at=expires_at,
-            rate_limit_per_minute=rate_limit_per_minute,
-        )
-        SiteGrant.objects.bulk_create(
-            SiteGrant(key=key, site=grant.site, account=grant.account, label=grant.label)
-            for grant in dict.fromkeys(grants)
-        )
-    log.info("key_issued", prefix=key.prefix, name=key.name, user=key.user_id)
-    return key, raw
-
-
-def revoke_key(key: ApiKey) -> bool:
-    """Revoke a key for good; other processes follow within LATCHKEY_L1_MAX_AGE_S.
-
-    Returns False if it was revoked before; the first time stands.
-    """
-    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=clock.now())
-    CACHE.forget(key.digest)
-    if changed:
-        log.info("key_revoked", prefix=key.prefix, name=key.name)
-    return changed == 1
-
-
-def _check_wanted(
-    scopes: Collection[str], expires_at: datetime | None, rate_limit_per_minute: int | None
-) -> None:
-    unknown = sorted(set(scopes) - set(Scope))
-    if unknown:
-        raise ValidationFailed("There is no such scope.", details={"scopes": unknown})
-    if expires_at is not None and expires_at <= clock.now():
-        raise ValidationFailed("The key would have expired already.")
-    if rate_limit_per_minute is not None and rate_limit_per_minute < 1:
-        raise ValidationFailed("A rate limit is at least 1 a minute.")
-
-
-def _check_issuer(
-    issuer: Principal,
-    scopes: Collection[str],
-    grants: Collection[Grant],
-    expires_at: datetime | None,
-    rate_limit_per_minute: int | None,
-) -> None:
-    """Refuse what would give the new key more, longer or faster access than the issuer has."""
-    extra = sorted(set(scopes) - issuer.scopes)
-    if extra:
-        raise NotPermitted("You cannot give scopes you do not hold.", details={"scopes": extra})
-    beyond = [grant.site for grant in grants if not issuer.may_give(grant)]
-    if beyond:
-        raise NotPermitted("You cannot give grants you do not hold.", details={"sites": beyond})
-    if issuer.expires_at and (expires_at is None or expires_at > issuer.expires_at):
-        raise NotPermitted("The key cannot outlive the key that makes it.")
-    if issuer.kind == "key" and _limit(rate_limit_per_minute) > _limit(
-        issuer.rate_limit_per_minute
-    ):
-        raise NotPermitted("The key cannot be faster than the key that makes it.")
-
-
-def _limit(rate_limit_per_minute: int | None) -> int:
-    return rate_limit_per_minute or int(settings.LATCHKEY_RATE_LIMIT_PER_MINUTE)

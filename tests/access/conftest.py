@@ -35,7 +35,7 @@ def issue(user):
 
     def make(**wanted):
         wanted = {
-            "user": user,
+            "user_id": user.pk,
             "name": "robot",
             "scopes": tuple(Scope),
             "grants": (Grant(site=ANY_SITE),),
