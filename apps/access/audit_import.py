@@ -19,6 +19,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from apps.access.contracts import ImportReport
@@ -151,8 +152,20 @@ def _entry_of(line: bytes) -> AuditEntry | None:
         fields: dict[str, Any] = orjson.loads(line)
         at = datetime.fromisoformat(fields["at"]).astimezone(UTC)
         entry = AuditEntry(**fields | {"uuid": uuid.UUID(fields["uuid"]), "at": at})
-        entry.clean_fields(exclude=["id", "details"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        _check(entry)
+    except (ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         log.warning("audit_line_unreadable", reason=type(error).__name__)
         return None
     return entry
+
+
+def _check(entry: AuditEntry) -> None:
+    """Raise ValidationError for what the table would refuse."""
+    missing = [
+        column.attname
+        for column in AuditEntry._meta.concrete_fields
+        if not column.null and getattr(entry, column.attname) is None
+    ]
+    if missing or not isinstance(entry.details, dict):
+        raise ValidationError("A column that must be there is missing.")
+    entry.clean_fields(exclude=["id", "details"])
