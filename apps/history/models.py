@@ -85,8 +85,7 @@ class Cell(models.Model):
     """Sums over the facts of one period; `period` counts hours, days or months."""
 
     period = models.IntegerField()
-    site = models.CharField(max_length=64)
-    status = models.CharField(max_length=20, choices=STATUS_CHOICES)
+    site = models.CharField(max_length=64, blank=True)
     n = models.BigIntegerField()
     attempts = models.BigIntegerField()
     retries = models.BigIntegerField()
@@ -103,22 +102,23 @@ class Cell(models.Model):
 
 
 class HourCell(Cell):
-    """By hour since 1970 (UTC), site and status; the site "" is the sum of all sites."""
+    """By hour since 1970 (UTC) and site; the site "" is the sum of all sites."""
+
+    success = models.BigIntegerField()
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["site", "period", "status"], name="history_hour_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["site", "period"], name="history_hour_once")]
         indexes = [models.Index(fields=["period"], name="history_hour_period")]
 
     def __str__(self) -> str:
-        return f"hour {self.period} {self.site or 'all'} {self.status}: {self.n}"
+        return f"hour {self.period} {self.site or 'all'}: {self.n}"
 
 
 class DayCell(Cell):
     """By day since 1970 (UTC), site, account and status."""
 
     account = models.CharField(max_length=128, blank=True)
+    status = models.CharField(max_length=20, choices=STATUS_CHOICES)
 
     class Meta:
         constraints = [
@@ -135,6 +135,7 @@ class MonthCell(Cell):
     """By month (year times 12 plus month minus 1, UTC), site, account and status."""
 
     account = models.CharField(max_length=128, blank=True)
+    status = models.CharField(max_length=20, choices=STATUS_CHOICES)
 
     class Meta:
         constraints = [

@@ -11,7 +11,7 @@ from apps.history.models import DayCell, HourCell, Level, MonthCell, Spread, Tok
 from apps.history.periods import day_start
 from apps.history.selectors import local_time
 from apps.history.selectors.cover import Cover, Vouched, cover
-from apps.history.selectors.tallies import Key, Tally, add_up, sums
+from apps.history.selectors.tallies import Key, Tally, by_status, by_value
 
 Tallies = defaultdict[Key, Tally]
 ALL_SITES = ""
@@ -21,7 +21,6 @@ def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> Tallies:
     """Return tallies keyed by (*keys, status); `keys` are of site and account."""
     spans = cover(window.start, window.end, known)
     tallies: Tallies = defaultdict(Tally)
-    positions = tuple(range(len(keys) + 1))
     sources: list[QuerySet[Any]] = []
     if spans.months:
         sources.append(_narrowed(MonthCell.objects.filter(period__in=spans.months), window))
@@ -30,7 +29,8 @@ def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> Tallies:
     if spans.raw:
         sources.append(_facts(window, spans))
     for source in sources:
-        add_up(tallies, sums(source, keys), positions, at=len(keys))
+        for key, row in by_status(source, keys):
+            tallies[key].add(row)
     return tallies
 
 
@@ -43,17 +43,18 @@ def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Tal
         spans = Cover(months=(), days=(), raw=((window.start, window.end),))
     else:
         spans = cover(window.start, window.end, known, months=False)
-    tallies: Tallies = defaultdict(Tally)
+    tallies: defaultdict[int, Tally] = defaultdict(Tally)
     if spans.raw:
         at = local_time.day_of_facts(found) if by_day else local_time.hour_of_facts(found)
-        facts = _facts(window, spans).annotate(at_=at)
-        add_up(tallies, sums(facts, ("at_",)), (0,), at=1)
+        for key, row in by_value(_facts(window, spans), at):
+            tallies[key].add(row)
     if spans.days:
         at = local_time.day_of_cells(found) if by_day else F("period") * local_time.HOUR_S
         cells = HourCell.objects.filter(_hours_of(spans.days), site=window.site or ALL_SITES)
-        add_up(tallies, sums(cells.annotate(at_=at), ("at_",)), (0,), at=1)
+        for key, row in by_value(cells, at):
+            tallies[key].add(row)
     name = _day_name if by_day else _hour_name
-    return {name(at, window): tallies[(at,)] for (at,) in sorted(tallies)}
+    return {name(at, window): tallies[at] for at in sorted(tallies)}
 
 
 def spreads(window: Window, known: Vouched) -> tuple[Counter[int], Counter[int]]:

@@ -1,10 +1,10 @@
 """Adds up cells and facts into the same sums."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from django.db.models import Count, Max, Min, QuerySet, Sum
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 
 from apps.history.contracts import Figures, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
@@ -34,6 +34,7 @@ _OF_FACTS: dict[str, Any] = {
     "login_min_": Min("login_ms"),
     "login_max_": Max("login_ms"),
 }
+_SUCCESS = HistoryStatus.SUCCESS.value
 Key = tuple[Any, ...]
 
 
@@ -53,11 +54,11 @@ class Tally:
     login_min: int | None = None
     login_max: int | None = None
 
-    def add(self, row: tuple[Any, ...], *, success: bool) -> None:
-        """Add one row of sums, in the order of the aggregates above."""
-        n, attempts, retries, total, low, high, logins, login, login_low, login_high = row
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Add one row: the successes, then the sums in the order of the aggregates above."""
+        success, n, attempts, retries, total, low, high, logins, login, login_low, login_high = row
         self.n += n
-        self.success += n if success else 0
+        self.success += success
         self.attempts += attempts
         self.retries += retries
         self.total_sum += total
@@ -71,12 +72,21 @@ class Tally:
                 login_high if self.login_max is None else max(self.login_max, login_high)
             )
 
-    def merge(self, other: Self) -> None:
-        """Add another tally, which holds either successes only or none."""
-        row: tuple[Any, ...] = (other.n, other.attempts, other.retries)
-        row += (other.total_sum, other.total_min, other.total_max)
-        row += (other.login_n, other.login_sum, other.login_min, other.login_max)
-        self.add(row, success=other.success > 0)
+    def row(self) -> tuple[Any, ...]:
+        """Return what `add` takes."""
+        return (
+            self.success,
+            self.n,
+            self.attempts,
+            self.retries,
+            self.total_sum,
+            self.total_min,
+            self.total_max,
+            self.login_n,
+            self.login_sum,
+            self.login_min,
+            self.login_max,
+        )
 
     def figures(self) -> Figures:
         """Return the sums as seconds."""
@@ -95,26 +105,26 @@ class Tally:
         )
 
 
-def sums(rows: QuerySet[Any], keys: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
-    """Return rows of `keys`, the status, and the sums; one for each combination."""
+def by_status(rows: QuerySet[Any], keys: tuple[str, ...]) -> Iterable[tuple[Key, tuple[Any, ...]]]:
+    """Yield ((*keys, status), row for `Tally.add`), one for each combination."""
     aggregates = _OF_FACTS if rows.model is TokenAcquisitionHistory else _OF_CELLS
     names = (*keys, "status")
     grouped: Any = rows.order_by().values(*names).annotate(**aggregates)
-    found: Iterable[tuple[Any, ...]] = grouped.values_list(*names, *aggregates)
-    return found
+    width = len(names)
+    for row in grouped.values_list(*names, *aggregates):
+        successes = row[width] if row[width - 1] == _SUCCESS else 0
+        yield row[:width], (successes, *row[width:])
 
 
-def add_up(
-    into: Mapping[Key, Tally], rows: Iterable[tuple[Any, ...]], positions: tuple[int, ...], at: int
-) -> None:
-    """Add rows of `sums` to the tallies keyed by the columns at `positions`.
-
-    `at` is the position of the status; the sums follow it.
-    """
-    for row in rows:
-        into[tuple(row[position] for position in positions)].add(
-            row[at + 1 :], success=row[at] == HistoryStatus.SUCCESS
-        )
+def by_value(rows: QuerySet[Any], key: Any) -> Iterable[tuple[int, tuple[Any, ...]]]:
+    """Yield (key, row for `Tally.add`), one for each value of the expression `key`."""
+    if rows.model is TokenAcquisitionHistory:
+        aggregates = {"success_": Count("pk", filter=Q(status=_SUCCESS))} | _OF_FACTS
+    else:
+        aggregates = {"success_": Sum("success")} | _OF_CELLS
+    grouped: Any = rows.order_by().annotate(at_=key).values("at_").annotate(**aggregates)
+    for row in grouped.values_list("at_", *aggregates):
+        yield row[0], row[1:]
 
 
 def _seconds(value_ms: int | None) -> float | None:

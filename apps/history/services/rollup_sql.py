@@ -39,18 +39,18 @@ def fill_day(day: int) -> None:
 
 
 def fill_hours(hours: range) -> None:
-    """Add the facts of whole days up by hour, site and status, and then over all sites."""
+    """Add the facts of whole days up by hour and site, and then over all sites."""
     hour = _EPOCH_HOUR[connection.vendor]
     _run(
-        f"INSERT INTO {_HOURS} (period, site, status, {_SUMS}) "  # noqa: S608  # constants
-        f"SELECT {hour}, site, status, {_OF_FACTS} FROM {_FACTS} "
-        "WHERE finished_at >= %s AND finished_at < %s GROUP BY 1, 2, 3",
+        f"INSERT INTO {_HOURS} (period, site, success, {_SUMS}) "  # noqa: S608  # constants
+        f"SELECT {hour}, site, COUNT(CASE WHEN status = 'success' THEN 1 END), {_OF_FACTS} "
+        f"FROM {_FACTS} WHERE finished_at >= %s AND finished_at < %s GROUP BY 1, 2",
         _bounds(hours.start // 24, hours.stop // 24),
     )
     _run(
-        f"INSERT INTO {_HOURS} (period, site, status, {_SUMS}) "  # noqa: S608  # constants
-        f"SELECT period, '', status, {_OF_CELLS} FROM {_HOURS} "
-        "WHERE period >= %s AND period < %s AND site <> '' GROUP BY period, status",
+        f"INSERT INTO {_HOURS} (period, site, success, {_SUMS}) "  # noqa: S608  # constants
+        f"SELECT period, '', SUM(success), {_OF_CELLS} FROM {_HOURS} "
+        "WHERE period >= %s AND period < %s AND site <> '' GROUP BY period",
         [hours.start, hours.stop],
     )
 

@@ -91,7 +91,7 @@ def _named_groups(
 def _fold(names: Tallies, *positions: int) -> dict[tuple[str, ...], Figures]:
     folded: defaultdict[tuple[str, ...], Tally] = defaultdict(Tally)
     for key, tally in names.items():
-        folded[tuple(key[position] for position in positions)].merge(tally)
+        folded[tuple(key[position] for position in positions)].add(tally.row())
     return {key: tally.figures() for key, tally in folded.items()}
 
 
