@@ -5,6 +5,7 @@ Every reader names its variable, its default and its range in one line. A bad va
 `NAME_FILE` may point to a file that holds the value, for secrets mounted by an orchestrator.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,17 +19,20 @@ FALSE: Final = {"0", "false", "no", "off", ""}
 
 # Every variable read so far; a test compares it with docs/configuration.md.
 known: set[str] = set()
+# Default and range of those that are numbers; the same test compares these too.
+numbers: dict[str, tuple[float, str]] = {}
 
 
 def text(name: str, default: str | None = None) -> str:
     """Return the variable, or the content of the file that `<name>_FILE` names.
 
-    Raises ImproperlyConfigured if neither is set and there is no default.
+    Without a default the variable is required, and an empty one counts as missing: raises
+    ImproperlyConfigured.
     """
     value = _read(name)
     if value is None:
         value = default
-    if value is None:
+    if value is None or (value == "" and default is None):
         raise ImproperlyConfigured(f"Set {name} (or {name}_FILE); see docs/configuration.md.")
     return value
 
@@ -37,6 +41,7 @@ def number(
     name: str, default: float, *, minimum: float | None = None, maximum: float | None = None
 ) -> float:
     """Return the variable as a float inside [minimum, maximum]."""
+    numbers[name] = (default, _range(minimum, maximum))
     value = _read(name)
     if value is None or value == "":
         return default
@@ -44,8 +49,10 @@ def number(
         parsed = float(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number.") from None
+    if not math.isfinite(parsed):  # NaN would pass any comparison below
+        raise ImproperlyConfigured(f"{name} must be a finite number.")
     if (minimum is not None and parsed < minimum) or (maximum is not None and parsed > maximum):
-        raise ImproperlyConfigured(f"{name} is {parsed:g}; allowed: {_range(minimum, maximum)}.")
+        raise ImproperlyConfigured(f"{name} is {parsed:.12g}; allowed: {_range(minimum, maximum)}.")
     return parsed
 
 
@@ -119,7 +126,8 @@ def redis_url() -> str:
 
 def _read(name: str) -> str | None:
     known.add(name)
-    if (value := os.environ.get(name)) is not None:
+    value = os.environ.get(name)
+    if value:
         return value
     if path := os.environ.get(f"{name}_FILE"):
         try:
@@ -128,12 +136,14 @@ def _read(name: str) -> str | None:
             raise ImproperlyConfigured(
                 f"{name}_FILE cannot be read: {error.strerror}: {path}"
             ) from error
-    return None
+        except UnicodeDecodeError:
+            # The exception holds the file's bytes, so it must not be chained.
+            raise ImproperlyConfigured(f"{name}_FILE is not UTF-8: {path}") from None
+    return value
 
 
 def _range(minimum: float | None, maximum: float | None) -> str:
-    if maximum is None:
-        return f"at least {minimum:g}"
-    if minimum is None:
-        return f"at most {maximum:g}"
-    return f"{minimum:g} to {maximum:g}"
+    low, high = ("" if bound is None else f"{bound:.12g}" for bound in (minimum, maximum))
+    if low and high:
+        return f"{low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else "any number"
