@@ -29,6 +29,7 @@ OUR_MISTAKES: Final = ("no such ", "syntax error", "has no column", "already exi
 
 ATTEMPTS: Final = 4
 LONGEST_RETRY_S: Final = 5.0
+FIRST_WAIT_S = 0.05
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -65,7 +66,11 @@ def with_retry(
         return True
 
     for attempt in stamina.retry_context(
-        on=worth_retrying, attempts=attempts, timeout=timeout_s, wait_initial=0.05, wait_max=1.0
+        on=worth_retrying,
+        attempts=attempts,
+        timeout=timeout_s,
+        wait_initial=FIRST_WAIT_S,
+        wait_max=1.0,
     ):
         with attempt:
             return call()

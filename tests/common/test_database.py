@@ -1,0 +1,149 @@
+"""A database that is away for a while."""
+
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.checks import run_checks
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from apps.common import checks, database
+from apps.common.database import fresh_connections, is_unavailable, with_retry
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("database is locked"),
+        OperationalError("unable to open database file"),
+        OperationalError("connection refused"),
+        InterfaceError("connection already closed"),
+        sqlite3.OperationalError("database is locked"),
+        psycopg.OperationalError("server closed the connection"),
+    ],
+    ids=repr,
+)
+def test_an_absent_database_is_known_as_such(error):
+    assert is_unavailable(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("no such table: x"),
+        OperationalError('near "SELEC": syntax error'),
+        ConnectionRefusedError("some site"),
+        ValueError("database is locked"),
+    ],
+    ids=repr,
+)
+def test_other_failures_are_not_the_databases(error):
+    assert not is_unavailable(error)
+
+
+def failing(times: int, error: Exception):
+    """A call that fails so many times, and the list of its tries."""
+    tries: list[int] = []
+
+    def call() -> str:
+        tries.append(1)
+        if len(tries) <= times:
+            raise error
+        return "done"
+
+    return call, tries
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(database, "FIRST_WAIT_S", 0.001)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_connection_is_opened_again():
+    call, tries = failing(2, OperationalError("server closed the connection"))
+    assert with_retry(call) == "done"
+    assert len(tries) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retrying_is_bounded():
+    call, tries = failing(99, OperationalError("connection refused"))
+    with pytest.raises(OperationalError):
+        with_retry(call, attempts=3)
+    assert len(tries) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_our_own_mistakes_are_not_retried():
+    call, tries = failing(99, OperationalError("no such table: x"))
+    with pytest.raises(OperationalError):
+        with_retry(call)
+    assert len(tries) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inside_a_transaction_nothing_is_retried():
+    call, tries = failing(1, OperationalError("server closed the connection"))
+    with pytest.raises(OperationalError), transaction.atomic():
+        with_retry(call)
+    assert len(tries) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dead_connection_is_dropped_before_the_work():
+    connection.ensure_connection()
+    connection.close_at = 0  # past its age
+    with fresh_connections():
+        assert connection.connection is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_old_connection_is_dropped_after_failed_work():
+    def work():
+        with fresh_connections():
+            connection.ensure_connection()
+            connection.close_at = 0
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        work()
+    assert connection.connection is None
+
+
+def ids() -> set[str]:
+    return {str(message.id) for message in run_checks(tags=["security", "files"])}
+
+
+def test_unreadable_keys_are_an_error(settings):
+    settings.LATCHKEY_KEYS = "k1:hunter2"
+    assert [e.id for e in checks.keys_can_be_read(None)] == ["common.E001"]
+    assert "hunter2" not in checks.keys_can_be_read(None)[0].msg
+
+
+def test_missing_folders_are_made(settings, tmp_path, monkeypatch):
+    settings.DATA_DIR = tmp_path / "a" / "b"
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", str(tmp_path / "c" / "x.sqlite3"))
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert checks.folders_can_be_written(None) == []
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "c").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings.DATA_DIR = tmp_path / "file" / "data"
+    assert "common.E002" in {e.id for e in checks.folders_can_be_written(None)}
+
+
+def test_a_read_only_folder_is_an_error(settings, tmp_path, monkeypatch):
+    settings.DATA_DIR = tmp_path
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    assert "common.E002" in {e.id for e in checks.folders_can_be_written(None)}
+
+
+def test_the_checks_are_registered(settings):
+    settings.LATCHKEY_KEYS = ""
+    settings.DATA_DIR = "/dev/null/x"
+    assert {"common.E001", "common.E002"} <= ids()
