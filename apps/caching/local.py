@@ -1,0 +1,182 @@
+"""The layer inside this process: one bounded LRU a namespace.
+
+Values stay sealed here as they are in Redis: every reader gets a copy of its own, and a memory
+dump holds no token. All times in entries are on the monotonic clock.
+"""
+
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Final
+
+from cachetools import LRUCache
+
+from apps.caching import counters
+from apps.caching.contracts import Layer, Policy
+from apps.caching.envelope import Envelope, open_payload
+
+SLOTS: Final = 64
+
+
+class Entry:
+    """A value of this process. `distrust_at` ends it where nobody tells us of invalidations."""
+
+    __slots__ = (
+        "blob", "distrust_at", "early_from", "fresh_until", "name", "negative", "stored_at",
+        "usable_until",
+    )  # fmt: skip
+
+    def __init__(self, blob: bytes, name: str, times: tuple[float, float, float, float, float]):
+        self.blob = blob
+        self.name = name
+        self.stored_at, self.fresh_until, self.usable_until, self.distrust_at, self.early_from = (
+            times
+        )
+        self.negative = False
+
+    def payload(self, namespace: str) -> bytes:
+        """Return the packed value; raises CannotOpen."""
+        return open_payload(self.blob, namespace=namespace, name=self.name)
+
+
+class _Bounded(LRUCache[str, Entry]):
+    """Keeps the way back from hashed name to key, because invalidations carry the hash only."""
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.by_name: dict[str, str] = {}
+        self.bytes = 0
+        self.evictions = 0
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        self.pop(key, None)
+        super().__setitem__(key, entry)
+        self.by_name[entry.name] = key
+        self.bytes += len(entry.blob)
+
+    def __delitem__(self, key: str) -> None:
+        entry = self[key]
+        super().__delitem__(key)
+        self.by_name.pop(entry.name, None)
+        self.bytes -= len(entry.blob)
+
+    def popitem(self) -> tuple[str, Entry]:
+        self.evictions += 1
+        return super().popitem()
+
+
+class Space:
+    """One namespace in this process."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.namespace = policy.namespace
+        self.lock = Lock()
+        self.policy = policy
+        self.counts = {layer: counters.zeros() for layer in Layer}
+        # Loaders that failed because the database is away are not asked again before this time.
+        self.outage_until = 0.0
+        self._own = self.counts[Layer.L1]
+        self._entries = _Bounded(policy.l1_entries)
+        self._flushes = 0
+        self._slots = [0] * SLOTS
+
+    def read(self, key: str, now: float, told_until: float) -> Entry | None:
+        """Return the entry if it may be served; `told_until` ends our trust in invalidations."""
+        with self.lock:
+            try:
+                entry = self._entries[key]
+            except KeyError:
+                self._own[counters.MISSES] += 1
+                return None
+            if now < entry.fresh_until and (now < told_until or now < entry.distrust_at):
+                self._own[counters.HITS] += 1
+                if entry.negative:
+                    self._own[counters.NEGATIVE_HITS] += 1
+                return entry
+            self._own[counters.MISSES] += 1
+            return None
+
+    def stale(self, key: str, now: float) -> Entry | None:
+        """Return what is left of a value after its life, for when nothing newer can be had."""
+        with self.lock:
+            entry = self._entries.get(key)
+        return entry if entry is not None and now < entry.usable_until else None
+
+    def ticket(self, name: str) -> int:
+        """Return a number that changes whenever this name may have been invalidated."""
+        return self._flushes + self._slots[_slot(name)]
+
+    def put(
+        self, envelope: Envelope, blob: bytes, name: str, key: str, *,
+        ticket: int, now: float, wall: float, clamp_s: float,
+    ) -> bool:  # fmt: skip
+        """Keep a value unless its name was invalidated since `ticket` was taken."""
+        policy, shift = self.policy, now - wall
+        fresh_until = min(envelope.fresh_until + shift, now + policy.l1_ttl_s)
+        life = envelope.fresh_until - envelope.stored_at
+        early = (
+            envelope.fresh_until - life * policy.early_refresh + shift
+            if policy.early_refresh and not envelope.negative
+            else float("inf")
+        )
+        stored_at, usable_until = envelope.stored_at + shift, envelope.usable_until + shift
+        entry = Entry(blob, name, (stored_at, fresh_until, usable_until, now + clamp_s, early))
+        entry.negative = envelope.negative
+        with self.lock:
+            if ticket != self.ticket(name):
+                return False
+            self._entries[key] = entry
+        return True
+
+    def invalidate(self, names: list[str]) -> None:
+        """Forget these names, and refuse what is on its way to them."""
+        with self.lock:
+            for name in names:
+                self._slots[_slot(name)] += 1
+                key = self._entries.by_name.get(name)
+                if key is not None:
+                    del self._entries[key]
+
+    def flush(self) -> None:
+        """Forget everything, and refuse what is on its way."""
+        with self.lock:
+            self._flushes += 1
+            evictions, self._entries = self._entries.evictions, _Bounded(self.policy.l1_entries)
+            self._entries.evictions = evictions
+
+    def keys(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+        """Yield (key, name) of the entries whose key is wanted."""
+        with self.lock:
+            found = [(key, name) for name, key in self._entries.by_name.items() if wanted(key)]
+        yield from found
+
+    def count(self, layer: Layer, what: int, amount: float = 1) -> None:
+        """Add to a counter of this namespace."""
+        with self.lock:
+            self.counts[layer][what] += amount
+
+    def drain(self) -> list[counters.Count]:
+        """Return what was counted and start again from zero."""
+        drained = []
+        with self.lock:
+            self._own[counters.EVICTIONS] += self._entries.evictions
+            self._entries.evictions = 0
+            entries, size = len(self._entries), self._entries.bytes
+            for layer, values in self.counts.items():
+                mine = (entries, size) if layer is Layer.L1 else (0, 0)
+                drained.append(counters.Count(self.namespace, layer, tuple(values), *mine))
+                values[:] = counters.zeros()
+        return drained
+
+    def peek(self) -> dict[Layer, tuple[float, ...]]:
+        """Return what was counted and not yet drained."""
+        with self.lock:
+            return {layer: tuple(values) for layer, values in self.counts.items()}
+
+    def size(self) -> tuple[int, int]:
+        """Return entries and bytes held in this process."""
+        with self.lock:
+            return len(self._entries), self._entries.bytes
+
+
+def _slot(name: str) -> int:
+    return int(name[:4], 16) % SLOTS

@@ -1,0 +1,69 @@
+"""Policies and usage over HTTP."""
+
+from typing import Any
+
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import DjangoModelPermissions
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.caching import services
+from apps.caching.filters import CachePolicyFilter, CacheUsageFilter
+from apps.caching.models import CachePolicy, CacheUsage
+from apps.caching.serializers import CachePolicyInput, CachePolicyOutput, CacheUsageOutput
+
+
+class ReadableModelPermissions(DjangoModelPermissions):
+    """Reading needs the view permission; what else is done needs that of its method."""
+
+    perms_map = DjangoModelPermissions.perms_map | {
+        "GET": ["%(app_label)s.view_%(model_name)s"],
+        "HEAD": ["%(app_label)s.view_%(model_name)s"],
+    }
+
+
+class CachePolicyViewSet(viewsets.ModelViewSet[CachePolicy]):
+    """How each namespace caches. A change is applied by every process within seconds."""
+
+    queryset = CachePolicy.objects.all()
+    permission_classes = [ReadableModelPermissions]
+    filterset_class = CachePolicyFilter
+    ordering_fields = ["namespace", "ttl_s", "l1_ttl_s", "updated_at"]
+    ordering = ["namespace"]
+    lookup_field = "namespace"
+    serializer_class = CachePolicyOutput
+
+    def get_serializer_class(self) -> Any:
+        writes = self.action in {"create", "update", "partial_update"}
+        return CachePolicyInput if writes else CachePolicyOutput
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = CachePolicyInput(data=request.data)
+        body.is_valid(raise_exception=True)
+        return Response(CachePolicyOutput(body.save()).data, status=status.HTTP_201_CREATED)
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        partial = bool(kwargs.get("partial"))
+        body = CachePolicyInput(self.get_object(), data=request.data, partial=partial)
+        body.is_valid(raise_exception=True)
+        return Response(CachePolicyOutput(body.save()).data)
+
+    @action(detail=True, methods=["delete"])
+    def values(self, request: Request, namespace: str) -> Response:
+        """Forget everything cached in this namespace."""
+        services.clear(self.get_object().namespace)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class CacheUsageViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[CacheUsage]
+):
+    """What each layer of each namespace did, minute by minute, in the whole cluster."""
+
+    queryset = CacheUsage.objects.all()
+    permission_classes = [ReadableModelPermissions]
+    serializer_class = CacheUsageOutput
+    filterset_class = CacheUsageFilter
+    ordering_fields = ["minute", "namespace", "layer", "hits", "misses", "loads", "errors"]
+    ordering = ["-minute", "namespace", "layer"]
