@@ -1,7 +1,7 @@
 """Writing the audit, bringing it into rows, and ending it when it is old enough."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -11,9 +11,10 @@ from apps.access.audit_import import import_journals
 from apps.access.contracts import AuditRecord, ImportReport
 from apps.access.journal import JOURNAL, AuditUnavailable
 from apps.access.models import AuditEntry
-from apps.common.redaction import redact
+from apps.common.redaction import redact, redact_text
 
 MAX_DETAILS_BYTES: Final = 4_096
+MAX_PURPOSE: Final = 200
 
 __all__ = ["AuditRecord", "AuditUnavailable", "ImportReport", "import_journals", "purge", "record"]
 
@@ -34,23 +35,36 @@ def purge(*, before: datetime, limit: int = 1_000) -> int:
 
 
 def _line_of(entry: AuditRecord) -> bytes:
-    fields = asdict(entry) | {"uuid": str(entry.uuid), "at": entry.at.astimezone(UTC).isoformat()}
-    fields |= {name: redact(fields[name]) for name in ("details", "purpose")}
-    fields = _storable(fields)
-    if len(orjson.dumps(fields["details"], default=str)) > MAX_DETAILS_BYTES:
-        fields["details"] = {"left_out": "too long"}
-    for column in AuditEntry._meta.concrete_fields:
-        if isinstance(column, CharField):
-            fields[column.attname] = str(fields[column.attname])[: column.max_length]
-    return orjson.dumps(fields, default=str) + b"\n"
+    # Not asdict(): it copies deeply and was two thirds of the time of a hand-out's audit.
+    fields: dict[str, Any] = {
+        name: _text(getattr(entry, name))[:limit] for name, limit in _text_columns()
+    }
+    if entry.purpose:
+        fields["purpose"] = redact_text(fields["purpose"])[:MAX_PURPOSE]
+    details = _storable(redact(entry.details)) if entry.details else {}
+    if len(orjson.dumps(details, default=str)) > MAX_DETAILS_BYTES:
+        details = {"left_out": "too long"}
+    fields |= {"uuid": entry.uuid, "at": entry.at.astimezone(UTC), "cached": entry.cached}
+    return orjson.dumps(fields | {"details": details}, default=str) + b"\n"
+
+
+@cache
+def _text_columns() -> tuple[tuple[str, int | None], ...]:
+    """Names and lengths of the columns that hold text."""
+    columns = AuditEntry._meta.concrete_fields
+    return tuple((one.attname, one.max_length) for one in columns if isinstance(one, CharField))
+
+
+def _text(value: object) -> str:
+    """Replace what JSON or PostgreSQL cannot store: NUL and half surrogate pairs."""
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "�")
 
 
 def _storable(value: Any) -> Any:
-    """Replace what JSON or PostgreSQL cannot store: NUL and half surrogate pairs."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "�")
+        return _text(value)
     if isinstance(value, dict):
-        return {str(_storable(str(name))): _storable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
+        return {_text(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list):
         return [_storable(item) for item in value]
     return value
