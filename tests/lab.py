@@ -14,15 +14,14 @@ from apps.tokens.faultlab.process import LabProcess
 
 
 @pytest.fixture(scope="session")
-def lab_url() -> Iterator[str]:
-    """The base URL of the session's lab."""
-    with LabProcess() as process:
-        yield process.url
+def lab_of_the_session() -> Iterator[LabClient]:
+    """The one lab; ask for `lab`, which empties it first."""
+    with LabProcess() as process, LabClient(process.url) as client:
+        yield client
 
 
 @pytest.fixture
-def lab(lab_url: str) -> Iterator[LabClient]:
+def lab(lab_of_the_session: LabClient) -> LabClient:
     """A client of the session's lab, which is empty at the start of each test."""
-    with LabClient(lab_url) as client:
-        client.reset()
-        yield client
+    lab_of_the_session.reset()
+    return lab_of_the_session

@@ -4,8 +4,8 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from apps.tokens.faultlab.behaviour import BehaviourError
 from apps.tokens.faultlab.http import BadRequest, Exchange, read_json
+from apps.tokens.faultlab.parsing import BehaviourError
 from apps.tokens.faultlab.sites import Lab, Site
 
 Handler = Callable[[Lab, Exchange, str], Awaitable[None]]

@@ -90,7 +90,7 @@ async def _serve(
     presented = face.read(site, exchange, body)
     site.identify(attempt, presented)
     latency_s = site.latency_s()
-    fault = _refusal(site, presented)
+    fault = _refusal(site)
     if fault is None:
         fault = site.plan.next()
         attempt.fault = "" if fault is NO_FAULT else fault.kind.value
@@ -111,7 +111,7 @@ async def _serve(
     await _send(exchange, answer, slow_s)
 
 
-def _refusal(site: Site, presented: Presented) -> Fault | None:
+def _refusal(site: Site) -> Fault | None:
     """Return the fault of a site that turns everybody away at once; None if it does not."""
     if site.behaviour.down:
         return Fault(FaultKind.UNAVAILABLE)

@@ -1,23 +1,15 @@
 """The sessions of a site: access tokens, session cookies and families of refresh tokens."""
 
-import base64
-import hashlib
-import hmac
-import os
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
+from apps.tokens.faultlab.access_tokens import new_token, promised_s
 from apps.tokens.faultlab.behaviour import Behaviour
 
 MAX_SESSIONS: Final = 100_000
 """A site forgets its oldest session, and its oldest refresh token, beyond this."""
-
-_JWT_KEY: Final = os.urandom(32)
-_JWT_HEADER: Final = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
 
 @dataclass(slots=True, eq=False)
@@ -78,11 +70,11 @@ class SessionStore:
             lives_s = behaviour.session_dies_after_s
         session = Session(
             account=account,
-            token=_token(behaviour, account),
+            token=new_token(behaviour, account),
             dies_at=now + lives_s,
             family=family or Family(account, self._now(account)),
             used_at=now,
-            promised_s=_promised_s(behaviour),
+            promised_s=promised_s(behaviour),
         )
         self._sessions[session.token] = session
         self._by_account.setdefault(account, set()).add(session)
@@ -165,28 +157,3 @@ class SessionStore:
         mine = self._by_account.get(session.account)
         if mine is not None:
             mine.discard(session)
-
-
-def _promised_s(behaviour: Behaviour) -> float | None:
-    if behaviour.expires_in == "absent":
-        return None
-    if isinstance(behaviour.expires_in, float):
-        return behaviour.expires_in
-    return behaviour.session_ttl_s
-
-
-def _token(behaviour: Behaviour, account: str) -> str:
-    if behaviour.token_shape != "jwt":  # noqa: S105
-        return "t-" + secrets.token_urlsafe(24)
-    issued = int(time.time())
-    claims: dict[str, str | int] = {"sub": account, "iat": issued, "jti": secrets.token_hex(8)}
-    promised_s = _promised_s(behaviour)
-    if promised_s is not None:
-        claims["exp"] = issued + int(promised_s)
-    signed = _JWT_HEADER + b"." + _base64url(orjson.dumps(claims))
-    signature = hmac.digest(_JWT_KEY, signed, hashlib.sha256)
-    return (signed + b"." + _base64url(signature)).decode()
-
-
-def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from apps.tokens.faultlab import behaviour as behaviours
 from apps.tokens.faultlab.attempts import Attempt, AttemptLog, fingerprint
-from apps.tokens.faultlab.behaviour import Behaviour, BehaviourError
+from apps.tokens.faultlab.behaviour import Behaviour
 from apps.tokens.faultlab.counters import Counts, Tally
 from apps.tokens.faultlab.faults import FaultPlan
 from apps.tokens.faultlab.http import Exchange
 from apps.tokens.faultlab.judge import Judge, Outcome, Presented
+from apps.tokens.faultlab.parsing import BehaviourError, parse
 from apps.tokens.faultlab.sessions import SessionStore
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
@@ -37,7 +37,7 @@ class Site:
 
         The list of faults starts anew where a key that shapes it has changed.
         """
-        parsed = behaviours.parse(raw)
+        parsed = parse(raw)
         shaped_by = ("faults", "fault_mix", "seed")
         replan = [raw.get(key) for key in shaped_by] != [self.raw.get(key) for key in shaped_by]
         self.raw, self.behaviour = copy.deepcopy(raw), parsed

@@ -1,41 +1,57 @@
 """What the tests of the lab share: logins as a client makes them."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 GOOD = "correct-horse"
 
+# One for all tests: a client of its own for each request would read the trusted authorities anew.
+_http = httpx.Client(timeout=10, trust_env=False)
+
+
+def send(method: str, url: str, **options: Any) -> httpx.Response:
+    """Send one request, without the cookies of those before."""
+    _http.cookies.clear()
+    return _http.request(method, url, **options)
+
 
 def login(url: str, username: str = "anna", password: str = GOOD, **more: Any) -> httpx.Response:
     """Log in once with JSON."""
     body = {"username": username, "password": password, **more}
-    return httpx.post(f"{url}/api/login", json=body, timeout=10, trust_env=False)
+    return send("POST", f"{url}/api/login", json=body)
 
 
 def me(url: str, token: str) -> int:
     """Return the status that the site gives a token."""
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.get(f"{url}/api/me", headers=headers, trust_env=False).status_code
+    return send("GET", f"{url}/api/me", headers=headers).status_code
 
 
 def login_many(url: str, pairs: Iterable[tuple[str, str]]) -> list[int]:
-    """Log in with all pairs of username and password at once; returns the statuses."""
+    """Log in with all pairs of username and password at once; returns the statuses.
+
+    Bare sockets: all requests are out in milliseconds, also on a busy machine.
+    """
+    parts = urlsplit(url)
+
+    async def one(username: str, password: str) -> int:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        body = json.dumps({"username": username, "password": password}).encode()
+        head = f"POST {parts.path}/api/login HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+        writer.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        answer = await reader.read()
+        writer.close()
+        return int(answer.split(b" ", 2)[1])
 
     async def run() -> list[int]:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(limits=limits, timeout=30, trust_env=False) as client:
-            answers = await asyncio.gather(
-                *(
-                    client.post(f"{url}/api/login", json={"username": name, "password": secret})
-                    for name, secret in pairs
-                )
-            )
-        return [answer.status_code for answer in answers]
+        return await asyncio.gather(*(one(*pair) for pair in pairs))
 
     return asyncio.run(run())
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from apps.tokens.faultlab.behaviour import ANYBODY, Behaviour, BehaviourError, parse
+from apps.tokens.faultlab.behaviour import ANYBODY, Behaviour
 from apps.tokens.faultlab.captcha import GLYPHS, png
 from apps.tokens.faultlab.faults import Fault, FaultKind, FaultPlan
+from apps.tokens.faultlab.parsing import BehaviourError, parse
 
 BAD = [
     ({"latncy_s": 1}, "latncy_s: unknown key; did you mean latency_s?"),

@@ -8,13 +8,13 @@ import pytest
 
 from apps.tokens.faultlab.behaviour import DEFAULT_TOTP_SECRET
 from apps.tokens.faultlab.client import LabClient
-from tests.tokens.faultlab.support import GOOD, FormClient, login, me
+from tests.tokens.faultlab.support import GOOD, FormClient, login, me, send
 
 pytest_plugins = ["tests.lab"]
 
 
 def token(url: str, auth: tuple[str, str] | None = None, **form: str) -> httpx.Response:
-    return httpx.post(f"{url}/oauth/token", data=form, auth=auth, trust_env=False)
+    return send("POST", f"{url}/oauth/token", data=form, auth=auth)
 
 
 def test_the_form_gives_a_session_cookie_and_a_redirect(lab: LabClient) -> None:
@@ -27,7 +27,7 @@ def test_the_form_gives_a_session_cookie_and_a_redirect(lab: LabClient) -> None:
 
 
 def test_without_a_session_the_home_page_leads_to_the_login(lab: LabClient) -> None:
-    answer = httpx.get(f"{lab.put('s')}/home", trust_env=False)
+    answer = send("GET", f"{lab.put('s')}/home")
     assert (answer.status_code, answer.headers["location"]) == (302, "/s/login")
     assert lab.counts("s")["rejected_checks"] == 1
 
@@ -45,7 +45,7 @@ def test_a_form_needs_the_field_that_belongs_to_its_cookie(lab: LabClient) -> No
     foreign = second.field()
     assert first.post(csrf_token=foreign).status_code == 403
     assert first.post(csrf_token="").status_code == 403
-    empty = httpx.post(f"{first.url}/login", data={"username": "a", "password": GOOD})
+    empty = send("POST", f"{first.url}/login", data={"username": "a", "password": GOOD})
     assert empty.status_code == 403
     assert lab.counts("s")["logins_succeeded"] == 0
 
@@ -99,7 +99,7 @@ def test_a_code_far_off_is_wrong(lab: LabClient) -> None:
 
 def test_a_picture_must_be_read_and_only_once(lab: LabClient) -> None:
     url = lab.put("s", captcha_required=True)
-    picture = httpx.get(f"{url}/captcha", trust_env=False)
+    picture = send("GET", f"{url}/captcha")
     key = picture.headers["x-captcha-id"]
     digits = lab.captchas("s")[key]
     assert picture.headers["content-type"] == "image/png"
@@ -183,7 +183,7 @@ def test_a_rotation_stands_even_if_its_answer_is_lost(lab: LabClient) -> None:
     old = login(url).json()
     form = {"grant_type": "refresh_token", "refresh_token": old["refresh_token"]}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{url}/oauth/token", data=form, timeout=0.2, trust_env=False)
+        send("POST", f"{url}/oauth/token", data=form, timeout=0.2)
     lab.patch("s", refresh_latency_s=0)
     assert refresh(url, old["refresh_token"]).status_code == 400
     assert lab.counts("s")["refresh_replays"] == 1
