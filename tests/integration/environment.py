@@ -18,7 +18,7 @@ ENVIRONMENT: Final = ROOT / ".venv-loginservers"
 REQUIREMENTS: Final = ROOT / "requirements" / "loginservers.txt"
 INSTALL_LIMIT_S: Final = 300
 # How uv says that it could not reach an index.
-_NO_NETWORK: Final = ("error sending request", "dns error", "network", "timed out", "connect")
+_NO_NETWORK: Final = ("error sending request", "dns error", "timed out", "could not connect")
 
 
 def python() -> Path:

@@ -1,10 +1,13 @@
-"""Start a server as a process group on a free loopback port, wait for it, stop it."""
+"""Start a server on a free loopback port, wait for it, stop it.
+
+Each runs under the keeper, so none outlives the tests, however they end.
+"""
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +16,9 @@ from typing import Final
 
 import httpx
 
+KEEPER: Final = Path(__file__).resolve().parents[2] / "config" / "keeper.py"
 READY_LIMIT_S: Final = 60.0
-STOP_LIMIT_S: Final = 5.0
+GRACE_S: Final = 5.0
 
 
 class ServerDied(RuntimeError):
@@ -23,7 +27,7 @@ class ServerDied(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server; it leads a process group of its own."""
+    """A running server; `process` is the keeper in front of it."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -48,13 +52,9 @@ class ServerProcess:
         raise ServerDied(f"The server was not ready in time:\n{self.log_tail()}")
 
     def stop(self) -> None:
-        """End the whole group: politely, then not."""
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_LIMIT_S)
-                return
+        """End the server and all it started: politely, and after five seconds not."""
+        self.process.terminate()
+        self.process.wait(GRACE_S + 10)
 
     def log_tail(self) -> str:
         """Return the last 2,000 characters of what the server said."""
@@ -72,9 +72,10 @@ def start(
     log = folder / "server.log"
     # Nothing of our own environment but the path: no proxy, no settings, no secrets.
     clean = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "LANG": "C.UTF-8"}
+    keeper = [sys.executable, "-S", "-E", str(KEEPER), "--parent", str(os.getpid())]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(part) for part in command],
+            [*keeper, "--grace", str(GRACE_S), "--", *(str(part) for part in command)],
             cwd=folder,
             env={**clean, **(environment or {})},
             stdin=subprocess.DEVNULL,
