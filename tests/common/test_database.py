@@ -61,10 +61,19 @@ def _no_waiting(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_connection_is_opened_again():
+def test_a_lost_connection_is_dropped_before_the_next_try():
     call, tries = failing(2, OperationalError("server closed the connection"))
-    assert with_retry(call) == "done"
+    left_open = []
+
+    def use() -> str:
+        left_open.append(connection.connection is not None)
+        connection.ensure_connection()
+        return call()
+
+    connection.ensure_connection()
+    assert with_retry(use) == "done"
     assert len(tries) == 3
+    assert left_open == [True, False, False]
 
 
 @pytest.mark.django_db(transaction=True)
