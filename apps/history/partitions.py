@@ -9,14 +9,15 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
+from apps.history.guard import LOCK_SPACE, withdraw
 from apps.history.models import TokenAcquisitionHistory
-from apps.history.periods import month_of, month_start
-from apps.history.services.guard import LOCK_SPACE
+from apps.history.periods import days_of_month, month_of, month_start
 
 TABLE = TokenAcquisitionHistory._meta.db_table
 PREFIX = "history_p"
 DEFAULT = "history_pdefault"
 MONTHS_AHEAD = 3
+LOCK_TIMEOUT_MS = 20
 # No day has this number; it lets one process at a time change partitions.
 _CHANGING = -1
 
@@ -53,7 +54,8 @@ def existing() -> dict[int, str]:
 def ensure(months: Iterable[int]) -> list[str]:
     """Make the partitions that are missing; return their names.
 
-    Rows of such a month are moved out of the default partition in the same transaction.
+    Rows of such a month are moved out of the default partition in the same transaction. Raises
+    OperationalError if the table is in use for longer than a moment; ask again later.
     """
     if not is_partitioned():
         return []
@@ -71,6 +73,7 @@ def _make(month: int) -> bool:
     name = name_of(month)
     bounds = [month_start(month).isoformat(), month_start(month + 1).isoformat()]
     with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS * 10}")
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
         if month in existing():
             return False
@@ -87,4 +90,28 @@ def _make(month: int) -> bool:
             f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM "
             f"('{bounds[0]}') TO ('{bounds[1]}')"
         )
+        cursor.execute("SET LOCAL lock_timeout = DEFAULT")
     return True
+
+
+def drop(month: int, *, only_if_rows: int | None) -> int | None:
+    """Drop the partition of a month with its rows; return their number.
+
+    None, and nothing changed, if it does not hold `only_if_rows` rows: one came after the
+    archive was written. Raises OperationalError if it is in use for longer than a moment.
+    """
+    name = name_of(month)
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Writers queue up behind us while we wait for a reader, so we wait for a moment only.
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
+        withdraw(days_of_month(month))
+        # Nobody writes to a month that is over, so counting under this lock stops no one.
+        cursor.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608  # our own names
+        (rows,) = cursor.fetchone()
+        if only_if_rows is not None and rows != only_if_rows:
+            return None
+        cursor.execute(f"DROP TABLE {name}")
+        cursor.execute("SET LOCAL lock_timeout = DEFAULT")
+    return int(rows)

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
+from django.db.models import Q
 
 if TYPE_CHECKING:
-    from apps.history.models import TokenAcquisitionHistory  # noqa: F401  (breaks a cycle)
+    from apps.history.models import TokenAcquisitionHistory
 
 
 class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
@@ -23,3 +24,10 @@ class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
         """Records of a site, of an account, or of both; "" means all."""
         records = self.filter(site=site) if site else self
         return records.filter(account=account) if account else records
+
+    def after(self, row: "TokenAcquisitionHistory") -> Self:
+        """What follows a row in the order of (finished_at, id)."""
+        return self.filter(
+            Q(finished_at=row.finished_at, id__gt=row.pk) | Q(finished_at__gt=row.finished_at),
+            finished_at__gte=row.finished_at,
+        )

@@ -4,11 +4,10 @@ from uuid import uuid4
 import pytest
 from django.db import DatabaseError, transaction
 
-from apps.history import services
+from apps.history import guard, services
 from apps.history.contracts import HistoryStatus
 from apps.history.models import Level, Rollup, TokenAcquisitionHistory
 from apps.history.periods import day_of, month_of
-from apps.history.services import guard
 from tests.history.factories import NOON, make_record
 
 pytestmark = pytest.mark.django_db

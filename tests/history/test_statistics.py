@@ -38,7 +38,7 @@ def random_record(chance: random.Random, **changes):
 
 @pytest.fixture
 def facts(db, monkeypatch) -> random.Random:
-    monkeypatch.setattr("apps.history.services.rollup.PAUSE_S", 0)
+    monkeypatch.setattr("apps.history.services.rollup.PAUSE_SHARE", 0)
     chance = random.Random(7)
     TokenAcquisitionHistory.objects.bulk_create(to_row(random_record(chance)) for _ in range(1500))
     return chance

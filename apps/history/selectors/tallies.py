@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connection
 from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 
 from apps.history.contracts import Figures, HistoryStatus
@@ -91,15 +92,15 @@ class Tally:
     def figures(self) -> Figures:
         """Return the sums as seconds."""
         return Figures(
-            total=self.n,
-            success=self.success,
-            attempts=self.attempts,
-            retries=self.retries,
-            total_s_sum=self.total_sum / 1000,
+            total=int(self.n),
+            success=int(self.success),
+            attempts=int(self.attempts),
+            retries=int(self.retries),
+            total_s_sum=int(self.total_sum) / 1000,
             total_s_min=_seconds(self.total_min),
             total_s_max=_seconds(self.total_max),
-            logins=self.login_n,
-            login_s_sum=self.login_sum / 1000,
+            logins=int(self.login_n),
+            login_s_sum=int(self.login_sum) / 1000,
             login_s_min=_seconds(self.login_min),
             login_s_max=_seconds(self.login_max),
         )
@@ -111,7 +112,7 @@ def by_status(rows: QuerySet[Any], keys: tuple[str, ...]) -> Iterable[tuple[Key,
     names = (*keys, "status")
     grouped: Any = rows.order_by().values(*names).annotate(**aggregates)
     width = len(names)
-    for row in grouped.values_list(*names, *aggregates):
+    for row in _fetched(grouped.values_list(*names, *aggregates)):
         successes = row[width] if row[width - 1] == _SUCCESS else 0
         yield row[:width], (successes, *row[width:])
 
@@ -123,8 +124,20 @@ def by_value(rows: QuerySet[Any], key: Any) -> Iterable[tuple[int, tuple[Any, ..
     else:
         aggregates = {"success_": Sum("success")} | _OF_CELLS
     grouped: Any = rows.order_by().annotate(at_=key).values("at_").annotate(**aggregates)
-    for row in grouped.values_list("at_", *aggregates):
+    for row in _fetched(grouped.values_list("at_", *aggregates)):
         yield row[0], row[1:]
+
+
+def _fetched(rows: QuerySet[Any]) -> list[tuple[Any, ...]]:
+    """Run the query without the ORM's conversion of each cell, which is half of the time.
+
+    What comes back are texts and numbers; `figures` makes integers of PostgreSQL's decimals.
+    """
+    statement, parameters = rows.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
 
 
 def _seconds(value_ms: int | None) -> float | None:

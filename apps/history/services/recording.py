@@ -3,10 +3,10 @@
 from django.db import transaction
 
 from apps.history.contracts import AcquisitionRecord
+from apps.history.guard import one_at_a_time, withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import day_of
 from apps.history.scale import bucket_of, to_ms
-from apps.history.services.guard import one_at_a_time, withdraw
 from apps.history.texts import clean, clean_message
 
 # "" means all sites to the cells.

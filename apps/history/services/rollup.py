@@ -9,10 +9,13 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+import structlog
+from django.db import OperationalError, transaction
 from django.db.models import Count, Min
 
 from apps.common.clock import now
+from apps.history import partitions
+from apps.history.guard import try_alone
 from apps.history.models import (
     DayCell,
     HourCell,
@@ -24,34 +27,44 @@ from apps.history.models import (
 )
 from apps.history.periods import day_of, day_start, days_of_month, month_of, month_of_day
 from apps.history.services import rollup_sql
-from apps.history.services.guard import try_alone
+
+log = structlog.get_logger(__name__)
 
 # Most records of a day are in by then; later ones only cost adding up that day again.
 GRACE = timedelta(minutes=5)
 # Older days are answered from the facts: one row with a broken clock must not cost a million.
 MAX_AGE = timedelta(days=1_200)
-PAUSE_S = 0.02
+PAUSE_SHARE = 1.0
 
 
 def roll_up(*, at: datetime | None = None, budget_s: float = 5.0) -> int:
     """Add up what is closed and not yet vouched for; return the number of days and months.
 
-    Newest first, for about `budget_s` seconds; call it again (every minute is cheap) for the
-    rest. Safe to run anywhere and at the same time as anything else.
+    Also makes the partitions of the coming months. Newest first, for about `budget_s` seconds;
+    call it again (every minute is cheap) for the rest. Safe to run anywhere, at any time.
     """
     at = at or now()
     deadline = time.monotonic() + budget_s
     done = 0
-    for day in _open_days(at):
-        if time.monotonic() > deadline:
-            return done
-        done += _roll_day(day, at)
-        time.sleep(PAUSE_S if done > 1 else 0)
-    for month in _open_months(at):
-        if time.monotonic() > deadline:
-            return done
-        done += _roll_month(month, at)
+    _make_partitions(at)
+    # Months are looked for when the days are done.
+    for roll, periods in ((_roll_day, _open_days), (_roll_month, _open_months)):
+        for period in periods(at):
+            began = time.monotonic()
+            if began > deadline:
+                return done
+            done += roll(period, at)
+            # As long as the transaction: on SQLite writers are waiting for it.
+            time.sleep((time.monotonic() - began) * PAUSE_SHARE)
     return done
+
+
+def _make_partitions(at: datetime) -> None:
+    try:
+        partitions.ensure_ahead(at)
+    except OperationalError:
+        # There are months of time; meanwhile rows go to the default partition.
+        log.warning("history_partition_postponed", exc_info=True)
 
 
 def _closed_days(at: datetime) -> range:

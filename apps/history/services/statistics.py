@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 
 from apps.common.errors import ValidationFailed
 from apps.history.contracts import (
-    Figures,
     Group,
     Grouping,
     HistoryStatus,
@@ -38,7 +37,7 @@ def statistics(window: Window) -> Statistics:
             for grouping in (Grouping.DAY, Grouping.HOUR)
             if grouping in window.groups
         }
-    summary = _fold(names).get((), Figures())
+    summary = _fold(names)[()].figures()
     return Statistics(
         window=window,
         summary=summary,
@@ -70,29 +69,31 @@ def _named_groups(
     if Grouping.STATUS in window.groups:
         by_status = _fold(names, len(keys))
         groups[Grouping.STATUS] = tuple(
-            Group(key=status.value, figures=by_status[(status.value,)])
+            Group(key=status.value, figures=by_status[(status.value,)].figures())
             for status in HistoryStatus
             if (status.value,) in by_status
         )
-    if Grouping.SITE in window.groups:
-        by_site = _fold(names, keys.index("site"))
-        groups[Grouping.SITE] = _largest_first(
-            Group(key=site, figures=figures) for (site,), figures in by_site.items()
-        )
+    # Sites are folded from accounts, which are far fewer than what was read.
+    finest = names
     if Grouping.ACCOUNT in window.groups:
-        by_account = _fold(names, keys.index("site"), keys.index("account"))
+        finest = _fold(names, keys.index("site"), keys.index("account"))
         groups[Grouping.ACCOUNT] = _largest_first(
-            Group(key=account, site=site, figures=figures)
-            for (site, account), figures in by_account.items()
+            Group(key=account, site=site, figures=tally.figures())
+            for (site, account), tally in finest.items()
+        )
+    if Grouping.SITE in window.groups:
+        groups[Grouping.SITE] = _largest_first(
+            Group(key=site, figures=tally.figures())
+            for (site,), tally in _fold(finest, keys.index("site")).items()
         )
     return groups
 
 
-def _fold(names: Tallies, *positions: int) -> dict[tuple[str, ...], Figures]:
-    folded: defaultdict[tuple[str, ...], Tally] = defaultdict(Tally)
+def _fold(names: Tallies, *positions: int) -> Tallies:
+    folded: Tallies = defaultdict(Tally)
     for key, tally in names.items():
         folded[tuple(key[position] for position in positions)].add(tally.row())
-    return {key: tally.figures() for key, tally in folded.items()}
+    return folded
 
 
 def _largest_first(groups: Iterable[Group]) -> tuple[Group, ...]:

@@ -27,8 +27,10 @@ def withdraw(days: Iterable[int]) -> None:
     _require_transaction()
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            for day in ordered:
-                cursor.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", [LOCK_SPACE, day])
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock_shared(%s, day) FROM unnest(%s::int[]) AS day",
+                [LOCK_SPACE, ordered],
+            )
     months = {month_of_day(day) for day in ordered}
     Rollup.objects.filter(
         Q(level=Level.DAY, period__in=ordered) | Q(level=Level.MONTH, period__in=months)

@@ -1,0 +1,102 @@
+"""Archives: compressed JSON lines, one gzip member for each chunk that reached the disk."""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from apps.common.errors import ValidationFailed
+from apps.history.contracts import AcquisitionRecord, HistoryStatus
+from apps.history.models import TokenAcquisitionHistory
+
+SUFFIX = ".jsonl.gz"
+FIELDS = [
+    field.attname
+    for field in TokenAcquisitionHistory._meta.concrete_fields
+    if field.attname not in ("id", "total_bucket", "login_bucket")
+]
+MAX_LINE_BYTES = 64 * 1024
+
+
+class DamagedArchive(ValidationFailed):
+    """The file is not an archive of this software, or part of it is missing."""
+
+    code = "damaged_archive"
+    default_message = "The archive is damaged."
+
+
+class Archive:
+    """A new file in a folder; `append` returns only when its rows are on the disk.
+
+    Each chunk is a complete gzip member, so a crash can spoil the last chunk only, and that one
+    has not been deleted from the table.
+    """
+
+    def __init__(self, folder: Path, *, at: datetime) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / f"history-{at:%Y%m%dT%H%M%S%f}-{os.getpid()}{SUFFIX}"
+        # Exclusive: two clean-ups never share a file.
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def append(self, rows: Iterable[TokenAcquisitionHistory]) -> None:
+        """Write rows and wait for the disk. Raises OSError; nothing may be deleted then."""
+        data = memoryview(gzip.compress(b"".join(map(line_of, rows)), compresslevel=6))
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file; remove it if nothing was written."""
+        empty = os.fstat(self._file).st_size == 0
+        os.close(self._file)
+        if empty:
+            self.path.unlink()
+
+
+def line_of(row: TokenAcquisitionHistory) -> bytes:
+    """Return a row as one line of JSON."""
+    return orjson.dumps({name: getattr(row, name) for name in FIELDS}) + b"\n"
+
+
+def read(path: Path) -> Iterator[AcquisitionRecord]:
+    """Yield the records of an archive.
+
+    Raises DamagedArchive, naming the line, for what is cut off, foreign or too long.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rb") as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
+                number += 1
+                yield _record(line)
+    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, KeyError, TypeError) as error:
+        raise DamagedArchive(f"{path.name} is damaged after line {number}.") from error
+
+
+def _record(line: bytes) -> AcquisitionRecord:
+    if not line.endswith(b"\n"):
+        raise ValueError("The line has no end.")
+    found = orjson.loads(line)
+    values: dict[str, Any] = {name: found[name] for name in FIELDS}
+    for name in ("total", "login"):
+        duration_ms = values.pop(f"{name}_ms")
+        values[f"{name}_s"] = None if duration_ms is None else int(duration_ms) / 1000
+    for name in ("created_at", "started_at", "finished_at"):
+        at = None if values[name] is None else datetime.fromisoformat(values[name])
+        if at is not None and at.tzinfo is None:
+            raise ValueError("A time has no zone.")
+        values[name] = at
+    values["request_id"] = UUID(values["request_id"])
+    values["status"] = HistoryStatus(values["status"])
+    return AcquisitionRecord(**values)

@@ -1,0 +1,52 @@
+"""Bringing archived facts back."""
+
+from itertools import islice
+from pathlib import Path
+
+from django.db import transaction
+
+from apps.history import partitions
+from apps.history.contracts import AcquisitionRecord, RestoreReport
+from apps.history.guard import withdraw
+from apps.history.models import TokenAcquisitionHistory
+from apps.history.periods import day_of, month_of
+from apps.history.services.archive import read
+from apps.history.services.pacing import Pace
+from apps.history.services.recording import to_row
+from apps.history.services.rollup import roll_up
+
+CHUNK = 1_000
+
+
+def restore(path: Path) -> RestoreReport:
+    """Put the rows of an archive back; what is there already stays as it is.
+
+    The rows get new ids. The whole file is read once before anything is written, so a damaged
+    one changes nothing. Raises DamagedArchive, or OSError if it cannot be read. May be repeated.
+    """
+    months = {month_of(record.finished_at) for record in read(path)}
+    partitions.ensure(months)
+    rows, pace = read(path), Pace()
+    seen = restored = 0
+    while chunk := list(islice(rows, CHUNK)):
+        while chunk:
+            batch, chunk = chunk[: pace.size], chunk[pace.size :]
+            with pace.step():
+                restored += _insert(batch)
+            seen += len(batch)
+    roll_up()
+    return RestoreReport(path=path, read=seen, restored=restored, present=seen - restored)
+
+
+@transaction.atomic
+def _insert(batch: list[AcquisitionRecord]) -> int:
+    """Insert the records whose request has none; return how many that were."""
+    withdraw({day_of(record.finished_at) for record in batch})
+    wanted = {record.request_id: record for record in batch}
+    present = TokenAcquisitionHistory.objects.filter(request_id__in=list(wanted))
+    for request_id in present.values_list("request_id", flat=True):
+        wanted.pop(request_id, None)
+    rows = [to_row(record) for record in wanted.values()]
+    # Conflicts come from two restores of one file at the same time.
+    TokenAcquisitionHistory.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)

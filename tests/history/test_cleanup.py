@@ -1,0 +1,235 @@
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, connections
+
+from apps.common.errors import ValidationFailed
+from apps.history import partitions, services
+from apps.history.contracts import Grouping, Window
+from apps.history.models import (
+    DayCell,
+    HourCell,
+    MonthCell,
+    Rollup,
+    Spread,
+    TokenAcquisitionHistory,
+)
+from apps.history.periods import day_of, month_of
+from apps.history.services import archive
+from apps.history.services.recording import to_row
+from tests.history import plain
+from tests.history.factories import make_record
+from tests.history.test_statistics import random_record
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+ALL = Window(start=AT - timedelta(days=90), end=AT, groups=frozenset(Grouping))
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("apps.history.services.rollup.PAUSE_SHARE", 0)
+    monkeypatch.setattr("apps.history.services.pacing.LEAST_PAUSE_S", 0)
+    monkeypatch.setattr("apps.history.services.pacing.PAUSE_SHARE", 0)
+
+
+def fill(count: int = 400) -> None:
+    chance = random.Random(3)
+    TokenAcquisitionHistory.objects.bulk_create(to_row(random_record(chance)) for _ in range(count))
+
+
+def snapshot_of_rows() -> set:
+    fields = list(archive.FIELDS)
+    return set(TokenAcquisitionHistory.objects.values_list(*fields, "total_bucket", "login_bucket"))
+
+
+def assert_statistics_are_right() -> None:
+    answer, rows = services.statistics(ALL), plain.in_window(ALL)
+    assert answer.summary == plain.figures(rows)
+    for grouping in ALL.groups:
+        given = {(group.site, group.key): group.figures for group in answer.groups[grouping]}
+        assert given == plain.groups(rows, grouping, ALL.zone)
+
+
+@pytest.mark.django_db
+def test_only_what_is_older_is_deleted():
+    services.record(make_record(finished_at=AT - timedelta(days=30)))
+    services.record(make_record(finished_at=AT - timedelta(days=30, microseconds=1)))
+    report = services.cleanup(30, at=AT)
+    assert (report.matched, report.deleted) == (1, 1)
+    assert TokenAcquisitionHistory.objects.get().finished_at == AT - timedelta(days=30)
+
+
+@pytest.mark.django_db
+def test_a_dry_run_counts_and_deletes_nothing(tmp_path):
+    fill(50)
+    report = services.cleanup(30, dry_run=True, archive_to=tmp_path, at=AT)
+    assert (report.dry_run, report.deleted) == (True, 0)
+    assert report.matched > 0
+    assert TokenAcquisitionHistory.objects.count() == 50
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("days", [0, -3])
+def test_less_than_a_day_is_refused(days):
+    with pytest.raises(ValidationFailed):
+        services.cleanup(days)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_statistics_stay_exact_through_clean_up_and_restore(tmp_path, partitioned):
+    fill()
+    if partitioned:
+        partitions.ensure(range(month_of(AT) - 3, month_of(AT) + 1))
+    services.roll_up(at=AT)
+    before = snapshot_of_rows()
+    seen = []
+    report = services.cleanup(30, archive_to=tmp_path, at=AT, on_progress=seen.append)
+    assert report.deleted == report.matched == report.archived == seen[-1].deleted
+    assert [step.deleted for step in seen] == sorted({step.deleted for step in seen})
+    assert_statistics_are_right()
+    assert TokenAcquisitionHistory.objects.count() == 400 - report.deleted
+    restored = services.restore(report.archive)
+    assert (restored.restored, restored.present) == (report.deleted, 0)
+    assert snapshot_of_rows() == before
+    assert_statistics_are_right()
+    services.roll_up(at=AT)
+    assert_statistics_are_right()
+
+
+@pytest.mark.django_db
+def test_statistics_are_exact_after_every_batch():
+    fill(120)
+    services.roll_up(at=AT)
+    services.cleanup(15, at=AT, on_progress=lambda progress: assert_statistics_are_right())
+    assert TokenAcquisitionHistory.objects.count() < 60
+
+
+@pytest.mark.django_db
+def test_old_cells_go_with_their_facts():
+    fill(100)
+    services.roll_up(at=AT)
+    assert min(model.objects.count() for model in (HourCell, DayCell, MonthCell, Spread)) > 0
+    services.cleanup(1, at=AT)
+    for model in (HourCell, DayCell, MonthCell, Spread):
+        assert model.objects.count() == 0, model
+    assert not Rollup.objects.filter(level="d", period__lt=day_of(AT) - 1).exists()
+
+
+@pytest.mark.django_db
+def test_whole_months_are_dropped_with_their_partitions():
+    if connection.vendor != "postgresql":
+        pytest.skip("partitions are of PostgreSQL")
+    partitions.ensure(range(month_of(AT) - 3, month_of(AT) + 1))
+    fill(100)
+    report = services.cleanup(30, at=AT)
+    assert report.partitions_dropped == ("history_p2026_08", "history_p2026_09")
+    assert report.deleted == report.matched
+    assert month_of(AT) - 2 not in partitions.existing()
+
+
+@pytest.mark.django_db
+def test_a_record_that_comes_after_the_archive_is_not_dropped_with_the_partition(tmp_path):
+    if connection.vendor != "postgresql":
+        pytest.skip("partitions are of PostgreSQL")
+    september = datetime(2026, 9, 10, tzinfo=UTC)
+    partitions.ensure([month_of(september)])
+    services.record(make_record(finished_at=september))
+    assert partitions.drop(month_of(september), only_if_rows=0) is None
+    assert TokenAcquisitionHistory.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row():
+    if connection.vendor != "postgresql":
+        pytest.skip("partitions are of PostgreSQL")
+    september = datetime(2026, 9, 10, tzinfo=UTC)
+    partitions.ensure([month_of(september)])
+    services.record(make_record(finished_at=september))
+    reader = connections.create_connection("default")
+    try:
+        reader.set_autocommit(False)
+        with reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM history_p2026_09")
+            report = services.cleanup(30, at=AT)
+    finally:
+        reader.rollback()
+        reader.close()
+    assert (report.deleted, report.partitions_dropped) == (1, ())
+    partitions.drop(month_of(september), only_if_rows=None)
+
+
+@pytest.mark.django_db
+def test_nothing_is_deleted_if_the_archive_cannot_be_written(tmp_path, monkeypatch):
+    fill(20)
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("apps.history.services.archive.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        services.cleanup(1, archive_to=tmp_path, at=AT)
+    assert TokenAcquisitionHistory.objects.count() == 20
+
+
+@pytest.mark.django_db
+def test_rows_are_on_the_disk_before_they_are_deleted(tmp_path, monkeypatch):
+    fill(20)
+    import os
+
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(
+        "apps.history.services.archive.os.fsync",
+        lambda file: (synced.append(TokenAcquisitionHistory.objects.count()), real(file)),
+    )
+    services.cleanup(1, archive_to=tmp_path, at=AT)
+    assert synced[:2] == [20, 20]  # the folder, then the first chunk
+    assert TokenAcquisitionHistory.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_an_archive_without_rows_leaves_no_file(tmp_path):
+    archive.Archive(tmp_path, at=AT).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.django_db
+def test_restoring_twice_changes_nothing(tmp_path):
+    fill(30)
+    report = services.cleanup(1, archive_to=tmp_path, at=AT)
+    services.restore(report.archive)
+    again = services.restore(report.archive)
+    assert (again.restored, again.present) == (0, 30)
+    assert TokenAcquisitionHistory.objects.count() == 30
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "naive"])
+def test_a_damaged_archive_restores_nothing(tmp_path, damage):
+    import gzip
+
+    fill(30)
+    path = services.cleanup(1, archive_to=tmp_path, at=AT).archive
+    data = path.read_bytes()
+    lines = gzip.decompress(data)
+    path.write_bytes(
+        {
+            "cut": data[:-20],
+            "flipped": data[:200] + bytes([data[200] ^ 1]) + data[201:],
+            "foreign": gzip.compress(lines + b'{"a": 1}\n'),
+            "naive": gzip.compress(lines.replace(b"+00:00", b"")),
+        }[damage]
+    )
+    with pytest.raises(services.DamagedArchive):
+        services.restore(path)
+    assert TokenAcquisitionHistory.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_the_archive_is_for_its_owner_only(tmp_path):
+    fill(5)
+    path = services.cleanup(1, archive_to=tmp_path / "new", at=AT).archive
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
