@@ -81,7 +81,7 @@ class Keyring:
         try:
             return self.keys[name].decrypt(nonce, data, place.encode())
         except (InvalidTag, ValueError):
-            raise CannotOpen(f"A value at {place.split(':')[0]} does not decrypt.") from None
+            raise CannotOpen(f"A value at {place.partition(':')[0]} does not decrypt.") from None
 
 
 def key_id(sealed: bytes) -> str:

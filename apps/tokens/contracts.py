@@ -124,8 +124,11 @@ class LoginContext(Protocol):
     redirects included, and asks before each request whether the lease still stands.
     """
 
-    site: SiteConfig
-    credentials: Credentials
+    @property
+    def site(self) -> SiteConfig: ...
+
+    @property
+    def credentials(self) -> Credentials: ...
 
     def http(self, **options: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         """Open a client with the site's user agent, time-outs, proxy and a cookie jar of its own.

@@ -1,6 +1,7 @@
 """Settings common to every way of running. docs/configuration.md explains each variable."""
 
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 
@@ -117,7 +118,9 @@ else:
 # Redis, optional: it makes things faster and decides nothing --------------------------------
 REDIS_URL = env.redis_url()
 REDIS_TIMEOUT_S = env.seconds("LATCHKEY_REDIS_TIMEOUT_S", 0.15, minimum=0.02, maximum=5)
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
 if REDIS_URL:
     CACHES["shared"] = {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -165,24 +168,17 @@ SPECTACULAR_SETTINGS = {
 }
 LATCHKEY_RATE_LIMIT_PER_MINUTE = env.integer("LATCHKEY_RATE_LIMIT_PER_MINUTE", 600, minimum=1)
 LATCHKEY_MAX_WAIT_S = env.seconds("LATCHKEY_MAX_WAIT_S", 300, minimum=1, maximum=3_600)
+LATCHKEY_WSGI_WAIT_S = 0.0  # how long DRF waits when the caller does not say
+LATCHKEY_WSGI_THREADS = env.integer("LATCHKEY_WSGI_THREADS", 32, minimum=1, maximum=1_000)
 LATCHKEY_EDGE_WAIT_S = env.seconds("LATCHKEY_EDGE_WAIT_S", 30, minimum=0, maximum=300)
 
 # Logins ------------------------------------------------------------------------------------
-LATCHKEY_LOGIN_TIMEOUT_S = env.seconds("LATCHKEY_LOGIN_TIMEOUT_S", 120, minimum=1, maximum=3_600)
-LATCHKEY_ACQUISITION_TIMEOUT_S = env.seconds(
-    "LATCHKEY_ACQUISITION_TIMEOUT_S", 300, minimum=1, maximum=86_400
-)
-LATCHKEY_QUEUE_TIMEOUT_S = env.seconds("LATCHKEY_QUEUE_TIMEOUT_S", 60, minimum=1, maximum=3_600)
-LATCHKEY_LEASE_S = env.seconds("LATCHKEY_LEASE_S", 30, minimum=1, maximum=600)
-LATCHKEY_MAX_CONCURRENT_LOGINS = env.integer("LATCHKEY_MAX_CONCURRENT_LOGINS", 3, minimum=1)
-LATCHKEY_MAX_CONCURRENT_PER_SITE = env.integer("LATCHKEY_MAX_CONCURRENT_PER_SITE", 2, minimum=1)
-LATCHKEY_MAX_ATTEMPTS = env.integer("LATCHKEY_MAX_ATTEMPTS", 3, minimum=1, maximum=20)
-LATCHKEY_IN_DOUBT_RESENDS = env.integer("LATCHKEY_IN_DOUBT_RESENDS", 1, minimum=0, maximum=1)
 LATCHKEY_CONNECTORS = env.pairs("LATCHKEY_CONNECTORS")
 LATCHKEY_ALLOW_FAULT_LAB = False
 
 # Workers -----------------------------------------------------------------------------------
-LATCHKEY_WORKERS = env.integer("LATCHKEY_WORKERS", 1, minimum=1, maximum=64)
+# One process of each cluster stays free of logins, for schedules and heartbeats.
+LATCHKEY_WORKERS = env.integer("LATCHKEY_WORKERS", 2, minimum=2, maximum=64)
 LATCHKEY_SLOTS = env.integer("LATCHKEY_SLOTS", 200, minimum=1, maximum=1_000)
 LATCHKEY_DRAIN_S = env.seconds("LATCHKEY_DRAIN_S", 60, minimum=1, maximum=600)
 LATCHKEY_POLL_S = env.seconds("LATCHKEY_POLL_S", 0.2, minimum=0.05, maximum=10)
@@ -191,7 +187,8 @@ LATCHKEY_QUEUES = env.pairs("LATCHKEY_QUEUES")
 
 # A drain takes work for DRAIN_S and then finishes what it holds; the queue's own time-out must
 # outlast that, because its signal would cancel every login of the process at once.
-_LONGEST_DRAIN_S = int(LATCHKEY_DRAIN_S + max(LATCHKEY_LOGIN_TIMEOUT_S, 3_600) + 60)
+_LONGEST_LOGIN_S = 3_600
+_LONGEST_DRAIN_S = int(LATCHKEY_DRAIN_S + _LONGEST_LOGIN_S + 60)
 Q_CLUSTER = {
     "name": env.text("Q_CLUSTER_NAME", "default"),
     "label": "Queue",
@@ -206,9 +203,10 @@ Q_CLUSTER = {
     "bulk": 1,
     "catch_up": False,
     "save_limit": 100,
+    "recycle": 10_000,
     "ALT_CLUSTERS": {
         name: {"timeout": _LONGEST_DRAIN_S, "retry": _LONGEST_DRAIN_S * 4}
-        for name in sorted({cluster for cluster in LATCHKEY_QUEUES.values()} - {"default"})
+        for name in sorted(set(LATCHKEY_QUEUES.values()) - {"default"})
     },
 }
 

@@ -1,0 +1,114 @@
+"""Accounts: secrets go in through a form and never come out."""
+
+from typing import Any
+
+import orjson
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+
+from apps.tokens.models import Account
+from apps.tokens.services import accounts
+
+
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """A password field for the usual case, and JSON for everything else."""
+
+    password = forms.CharField(
+        required=False,
+        strip=False,
+        widget=UnfoldAdminPasswordWidget(
+            render_value=False, attrs={"autocomplete": "new-password"}
+        ),
+        help_text="Never shown again. Empty keeps what is there.",
+    )
+    other_secrets = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text=(
+            'JSON object of the other secrets, such as {"totp_secret": "…", "client_secret": "…"}. '
+            "Never shown again. Empty keeps what is there; a name with an empty text is removed."
+        ),
+    )
+
+    class Meta:
+        model = Account
+        fields = ["site", "username", "labels", "enabled", "preferred", "needs_action"]
+
+    def clean_other_secrets(self) -> dict[str, str]:
+        text = self.cleaned_data["other_secrets"].strip()
+        if not text:
+            return {}
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise ValidationError("This is not valid JSON.") from None
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise ValidationError("Must be a JSON object of texts.")
+        return value
+
+    def new_secrets(self) -> dict[str, str]:
+        """Return the secrets after this form, given those before are merged by the caller."""
+        found = dict(self.cleaned_data["other_secrets"])
+        if self.cleaned_data["password"]:
+            found["password"] = self.cleaned_data["password"]
+        return found
+
+
+@admin.register(Account)
+class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+    form = AccountForm
+    list_display = [
+        "username",
+        "site",
+        "enabled",
+        "preferred",
+        "success_count",
+        "failure_count",
+        "last_success_at",
+        "cooldown_until",
+        "needs_action",
+    ]
+    list_filter = ["site", "enabled", "preferred", "cooldown_reason"]
+    search_fields = ["username", "site__slug"]
+    list_select_related = ["site"]
+    readonly_fields = [
+        "secret_names",
+        "credential_version",
+        "cooldown_until",
+        "cooldown_reason",
+        "success_count",
+        "failure_count",
+        "failures_in_a_row",
+        "last_success_at",
+        "last_failure_at",
+        "last_failure_code",
+        "last_attempt_at",
+    ]
+
+    @admin.display(description="Secrets that are set")
+    def secret_names(self, account: Account) -> str:
+        return ", ".join(sorted(account.secrets or {})) or "none"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        fixed = ["site", "username"] if obj else []
+        return [*fixed, *self.readonly_fields]
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        given = form.new_secrets()
+        if not change:
+            accounts.create(obj, given)
+            return
+        fields = [name for name in form.changed_data if name in AccountForm.Meta.fields]
+        secrets = {**(obj.secrets or {}), **given} if given else None
+        accounts.update(obj, fields=fields, secrets=secrets)
+
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        accounts.remove(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for account in queryset.select_related("site"):
+            accounts.remove(account)

@@ -1,0 +1,135 @@
+"""Sites and the general limits."""
+
+from typing import Any
+
+import orjson
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+
+from apps.access import audit
+from apps.access.contracts import AuditKind, AuditRecord, Scope
+from apps.access.selectors import principal_of_user
+from apps.common.errors import BrokerError
+from apps.common.request_context import current_request_id
+from apps.tokens.connectors.registry import names
+from apps.tokens.models import AdmissionLimits, Site
+from apps.tokens.services import sites
+
+
+class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """Checks a recipe before it is saved; the proxy goes in and never comes out."""
+
+    proxy = forms.CharField(
+        required=False,
+        widget=UnfoldAdminPasswordWidget(render_value=False),
+        help_text="http://user:password@host:port; never shown again. Empty keeps what is there.",
+    )
+
+    class Meta:
+        model = Site
+        exclude: list[str] = []
+        widgets = {"recipe": UnfoldAdminTextareaWidget(attrs={"rows": 24, "spellcheck": "false"})}
+
+    def clean_connector(self) -> str:
+        value = str(self.cleaned_data["connector"])
+        if value not in names():
+            raise ValidationError(f"Must be one of: {', '.join(sorted(names()))}.")
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if self.errors:
+            return cleaned
+        draft = Site(
+            slug=cleaned["slug"],
+            connector=cleaned["connector"],
+            recipe=cleaned["recipe"],
+            allowed_hosts=cleaned["allowed_hosts"],
+        )
+        try:
+            sites.check(draft)
+        except BrokerError as error:
+            details = orjson.dumps(error.details.get("errors", "")).decode()
+            raise ValidationError(f"{error.message} {details}") from error
+        return cleaned
+
+
+@admin.register(Site)
+class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+    form = SiteForm
+    list_display = ["slug", "name", "connector", "enabled", "max_concurrent", "updated_at"]
+    list_filter = ["enabled", "connector", "strategy"]
+    search_fields = ["slug", "name"]
+    readonly_fields = ["token_serial", "observed_ttl_s", "created_at", "updated_at"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Site | None = None) -> list[str]:
+        """Saying where passwords may be sent is a permission of its own."""
+        fields = list(self.readonly_fields)
+        return fields if _may_set_hosts(request) else [*fields, "allowed_hosts"]
+
+    def save_model(self, request: HttpRequest, obj: Site, form: Any, change: bool) -> None:
+        before = Site.objects.filter(pk=obj.pk).first()
+        if not form.cleaned_data.get("proxy"):
+            obj.proxy = before.proxy if before else None
+        hosts_before = before.allowed_hosts if before else []
+        if obj.allowed_hosts != hosts_before:
+            _audit_hosts(request, obj, hosts_before)
+        sites.save(obj)
+
+    def delete_model(self, request: HttpRequest, obj: Site) -> None:
+        sites.remove(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for site in queryset:
+            sites.remove(site)
+
+
+@admin.register(AdmissionLimits)
+class AdmissionLimitsAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+    list_display = [
+        "__str__",
+        "max_concurrent",
+        "max_concurrent_per_site",
+        "acquisition_timeout_s",
+        "queue_timeout_s",
+        "lease_s",
+        "max_attempts",
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and not AdmissionLimits.objects.exists()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: AdmissionLimits, form: Any, change: bool
+    ) -> None:
+        obj.pk = 1
+        details = {name: form.cleaned_data[name] for name in form.changed_data}
+        audit.record(_record(request, "", details))
+        super().save_model(request, obj, form, change)
+
+
+def _may_set_hosts(request: HttpRequest) -> bool:
+    return principal_of_user(request.user).has(Scope.HOSTS_WRITE)
+
+
+def _audit_hosts(request: HttpRequest, site: Site, before: list[str]) -> None:
+    details = {"allowed_hosts_before": before, "allowed_hosts_after": site.allowed_hosts}
+    audit.record(_record(request, site.slug, details))
+
+
+def _record(request: HttpRequest, site: str, details: dict[str, Any]) -> AuditRecord:
+    return AuditRecord.by(
+        principal_of_user(request.user),
+        kind=AuditKind.SETTINGS,
+        site=site,
+        details=details,
+        request_id=current_request_id(),
+        remote_address=request.META.get("REMOTE_ADDR", ""),
+    )

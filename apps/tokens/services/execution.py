@@ -1,0 +1,115 @@
+"""Running one claimed login: refresh if that can do, else log in; then write the result.
+
+No transaction is open while the site is talked to. Every way out ends in `completion`, so a
+permit is held exactly as long as the login.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from apps.common import redaction
+from apps.common.database import with_retry
+from apps.tokens.connectors.registry import connector_for
+from apps.tokens.contracts import LoginGrant, StepTrace
+from apps.tokens.errors import (
+    LoginFailure,
+    LoginTimedOut,
+    RateLimited,
+    RefreshRejected,
+    SiteUnavailable,
+    WorkerFailed,
+)
+from apps.tokens.services import completion, refresh
+from apps.tokens.services.admission import Claim
+from apps.tokens.services.context import WorkerContext
+from apps.tokens.services.owner import Owner
+from apps.tokens.services.threads import DatabaseThreads
+
+log = structlog.get_logger(__name__)
+
+# A login is dear: its result is kept in memory through this long an outage of the database.
+WRITE_PATIENCE_S: Final = 60.0
+WRITE_ATTEMPTS: Final = 60
+
+
+async def run(
+    claim: Claim,
+    *,
+    owner: Owner,
+    threads: DatabaseThreads,
+    on_trace: Callable[[StepTrace], None] | None = None,
+) -> None:
+    """Make the login of a claim and record what came of it. Raises nothing of the site's."""
+    context = WorkerContext(claim=claim, owner=owner, threads=threads, on_trace=on_trace)
+    with redaction.guard(claim.credentials.secrets.values()):
+        try:
+            grant, refreshed = await _with_deadline(context)
+            await context.settle()
+            await threads.run(
+                _patiently, lambda: completion.succeed(claim.attempt_id, grant, refreshed=refreshed)
+            )
+        except LoginFailure as error:
+            failure = error
+            await context.settle()
+            await threads.run(_patiently, lambda: completion.fail(claim.attempt_id, failure))
+
+
+def _patiently(write: Callable[[], bool]) -> bool:
+    """Write a result through an outage of the database; a repeated write finds it done."""
+    return with_retry(write, attempts=WRITE_ATTEMPTS, timeout_s=WRITE_PATIENCE_S)
+
+
+async def _with_deadline(context: WorkerContext) -> tuple[LoginGrant, bool]:
+    """Log in within the site's deadline; whatever our own code raises becomes WorkerFailed."""
+    limit_s = context.site.login_timeout_s
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _obtain(context)
+    except TimeoutError:
+        raise LoginTimedOut(f"The login took longer than {limit_s:g} s.") from None
+    except LoginFailure:
+        raise
+    except Exception as error:
+        log.exception("login_crashed", site=context.site.slug)
+        raise WorkerFailed(f"The login ended with {type(error).__name__}.") from error
+
+
+async def _obtain(context: WorkerContext) -> tuple[LoginGrant, bool]:
+    connector = connector_for(context.site.connector)
+    if connector.can_refresh(context.site):
+        grant = await _refresh(context)
+        if grant is not None:
+            return grant, True
+    context.progress("logging_in")
+    return await connector.login(context), False
+
+
+async def _refresh(context: WorkerContext) -> LoginGrant | None:
+    """Trade the refresh token, if there is one that is not in doubt; None asks for a login.
+
+    The rotated token is stored before anybody sees the access token.
+    """
+    claim, threads = context.claim, context.threads
+    connector = connector_for(context.site.connector)
+    lineage = await threads.run(refresh.current, claim.account_id)
+    while lineage is not None:
+        if not await threads.run(
+            refresh.journal, claim.account_id, lineage, attempt_id=claim.attempt_id
+        ):
+            return None
+        with redaction.guard([lineage.secret]):
+            try:
+                grant = await connector.refresh(context, lineage.secret)
+            except RefreshRejected:
+                lineage = await threads.run(refresh.reject, claim.account_id, lineage)
+                continue
+            except (SiteUnavailable, RateLimited):
+                # The site answered, and not with a new token: nothing is in doubt.
+                await threads.run(refresh.release, claim.account_id, lineage)
+                raise
+        await threads.run(refresh.accept, claim.account_id, lineage, grant)
+        return grant
+    return None

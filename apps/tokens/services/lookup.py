@@ -1,0 +1,143 @@
+"""The token that is there already: from the cache, or from its row.
+
+What is cached is a `TokenView` as a plain dictionary, under `site/account` and, for the site's
+best token, under `site/*`. An absent token is not cached: the next login would have to find and
+drop that in every process. Whoever changes a token's row calls `forget`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from apps.caching import services as cache
+from apps.common.clock import now
+from apps.tokens.contracts import Cookie, TokenMaterial
+from apps.tokens.models import Account, StoredToken
+
+NAMESPACE: Final = "tokens"
+ANY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """A stored token, decrypted, with what decides about handing it out. Times in UTC."""
+
+    id: UUID
+    site: str
+    account: str
+    labels: tuple[str, ...]
+    version: int
+    fingerprint: str
+    issued_at: datetime
+    expires_at: datetime
+    usable_until: datetime
+    refresh_after: datetime
+    material: TokenMaterial = field(repr=False)
+
+    def remaining_s(self, *, at: datetime) -> float:
+        """Return for how many seconds it may still be used."""
+        return (self.usable_until - at).total_seconds()
+
+    def serves(self, *, at: datetime, newer_than: int = 0, min_ttl_s: float = 0) -> bool:
+        """Say whether it is usable, new enough, and good for long enough."""
+        left = self.remaining_s(at=at)
+        return left > 0 and left >= min_ttl_s and self.version > newer_than
+
+
+def find(site: str, account: str | None) -> TokenView | None:
+    """Return the usable token of an account, or the site's best one for None.
+
+    May be up to 5 s old. While the database is down a cached token is served to its end, for at
+    most the policy's stale-if-error time; without one DatabaseUnavailable is raised.
+    """
+    key = f"{site}/{account or ANY}"
+    found = cache.get_or_load(NAMESPACE, key, lambda: _load(site, account), expires_at=_end)
+    view = _from_plain(found) if found else None
+    return view if view and view.usable_until > now() else None
+
+
+def stored(site: str, account: str | None, *, at: datetime) -> TokenView | None:
+    """Return the same from the rows, past every cache: what decisions are based on."""
+    tokens = StoredToken.objects.usable(at=at).filter(
+        account__site__slug=site, account__site__enabled=True, account__enabled=True
+    )
+    if account is not None:
+        tokens = tokens.filter(account__username=account)
+    row = tokens.select_related("account__site").order_by("-usable_until").first()
+    return view_of(row) if row else None
+
+
+def view_of(row: StoredToken) -> TokenView:
+    """Decrypt a row that was selected with its account and site."""
+    usable_until = min(filter(None, (row.usable_until, row.idle_until)))
+    return TokenView(
+        id=row.pk,
+        site=row.account.site.slug,
+        account=row.account.username,
+        labels=tuple(row.account.labels),
+        version=row.version,
+        fingerprint=row.fingerprint,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        usable_until=usable_until,
+        refresh_after=row.refresh_after,
+        material=material_from_plain(row.material),
+    )
+
+
+def forget(account: Account) -> None:
+    """Drop what is cached of an account's token, once the present transaction commits."""
+    slug = account.site.slug
+    cache.invalidate_on_commit(NAMESPACE, f"{slug}/{account.username}", f"{slug}/{ANY}")
+
+
+def material_to_plain(material: TokenMaterial) -> dict[str, Any]:
+    """Return JSON-serialisable content; cookie expiry as seconds since the epoch."""
+    plain = asdict(material)
+    for cookie in plain["cookies"]:
+        cookie["expires"] = cookie["expires"].timestamp() if cookie["expires"] else None
+    return plain
+
+
+def material_from_plain(plain: Mapping[str, Any]) -> TokenMaterial:
+    """Undo `material_to_plain`."""
+    cookies = tuple(
+        Cookie(**{**cookie, "expires": _time(cookie["expires"]) if cookie["expires"] else None})
+        for cookie in plain["cookies"]
+    )
+    return TokenMaterial(**{**plain, "cookies": cookies})
+
+
+_TIMES: Final = ("issued_at", "expires_at", "usable_until", "refresh_after")
+
+
+def _load(site: str, account: str | None) -> dict[str, Any] | None:
+    view = stored(site, account, at=now())
+    return _to_plain(view) if view else None
+
+
+def _end(plain: Mapping[str, Any]) -> datetime:
+    return _time(plain["usable_until"])
+
+
+def _to_plain(view: TokenView) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        name: getattr(view, name) for name in ("site", "account", "version", "fingerprint")
+    }
+    plain |= {name: getattr(view, name).timestamp() for name in _TIMES}
+    plain |= {"id": str(view.id), "labels": list(view.labels)}
+    return plain | {"material": material_to_plain(view.material)}
+
+
+def _from_plain(plain: Mapping[str, Any]) -> TokenView:
+    values = dict(plain) | {name: _time(plain[name]) for name in _TIMES}
+    values["id"] = UUID(plain["id"])
+    values["labels"] = tuple(plain["labels"])
+    values["material"] = material_from_plain(plain["material"])
+    return TokenView(**values)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)

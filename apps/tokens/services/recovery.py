@@ -1,0 +1,191 @@
+"""Finding what died or got stuck, and repairing it. Every repair is recorded.
+
+An attempt is suspect when its owner's lease is over. That alone returns no permit: the site may
+still be working on the login of a worker that is only slow. The permit returns when the owner is
+proven dead (a process on this host that is gone, by pid and start time), or at the deadline.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import psutil
+import structlog
+from django.db import transaction
+
+from apps.common.clock import database_now, monotonic
+from apps.tokens.errors import WorkerFailed
+from apps.tokens.models import (
+    AdmissionLimits,
+    LoginAttempt,
+    RecoveryAction,
+    TokenRequest,
+    WorkerProcess,
+)
+from apps.tokens.models.attempts import Outcome
+from apps.tokens.models.requests import Stage, Status
+from apps.tokens.services import completion, hints, locks, outcomes
+from apps.tokens.services.owner import host_name
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 100
+# The clock of `create_time` ticks in hundredths of a second.
+SAME_START_S: Final = 1.0
+# A deadline is the worker's own limit too; its result may be on its way to the database.
+DEADLINE_GRACE_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """How many of each were repaired."""
+
+    dead_owners: int = 0
+    lost_attempts: int = 0
+    expired_requests: int = 0
+    stranded_requests: int = 0
+    histories: int = 0
+    skipped: bool = False
+
+
+def sweep() -> SweepReport:
+    """Repair everything that is found broken now. Safe to run anywhere, any number of times."""
+    report = SweepReport()
+    begun = monotonic()
+    at = database_now()
+    report.dead_owners = _bury_dead_owners(at)
+    report.lost_attempts = _close_lost_attempts(begun)
+    report.expired_requests = _expire_requests(at)
+    report.stranded_requests = _free_stranded_requests()
+    report.histories = _write_pending_history()
+    return report
+
+
+def runnable_clusters() -> list[str]:
+    """Return the clusters that have requests to run now, for the supervisor's tick."""
+    at = database_now()
+    queues = TokenRequest.objects.runnable(at=at).order_by().values_list("queue", flat=True)
+    return sorted({hints.cluster_of(queue) for queue in queues.distinct()})
+
+
+def is_alive(process: WorkerProcess) -> bool | None:
+    """Say whether a worker's process runs; None if it is on another host and cannot be seen."""
+    if process.host != host_name():
+        return None
+    try:
+        seen = psutil.Process(process.pid)
+        if seen.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return abs(seen.create_time() - process.process_started_at) < SAME_START_S
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _bury_dead_owners(at: datetime) -> int:
+    """Mark the processes of this host that are gone; their attempts are closed next."""
+    buried = 0
+    for process in WorkerProcess.objects.filter(ended_at=None, host=host_name()):
+        if is_alive(process) is not False:
+            continue
+        with transaction.atomic():
+            changed = WorkerProcess.objects.filter(pk=process.pk, ended_at=None).update(
+                ended_at=at, ended_how="died"
+            )
+            if changed:
+                _note("dead_worker", str(process), cluster=process.cluster)
+                buried += 1
+    return buried
+
+
+def _close_lost_attempts(begun: float) -> int:
+    closed = 0
+    open_attempts = LoginAttempt.objects.filter(outcome=Outcome.OPEN)
+    for pk in open_attempts.values_list("pk", flat=True)[:BATCH]:
+        closed += _close_if_lost(pk, begun)
+    return closed
+
+
+def _close_if_lost(pk: UUID, begun: float) -> bool:
+    """Close one attempt whose owner is dead, or silent past the deadline."""
+    with locks.admission() as at:
+        lease_s = AdmissionLimits.current().lease_s
+        if monotonic() - begun > lease_s / 2:
+            return False  # who waited this long may have waited for a whole lease: look again
+        attempt = (
+            LoginAttempt.objects.filter(pk=pk, outcome=Outcome.OPEN).select_related("owner").first()
+        )
+        if attempt is None:
+            return False
+        died = attempt.owner.ended_how == "died"
+        silent = attempt.owner.lease_until <= at or attempt.owner.ended_at is not None
+        overdue = attempt.deadline + timedelta(seconds=DEADLINE_GRACE_S) <= at
+        if not died and not (silent and overdue):
+            return False
+        how = "died" if died else "went silent"
+        closed = completion.lose(
+            attempt, WorkerFailed(f"The worker {how} during the login."), at=at
+        )
+        if closed:
+            _note("lost_login", str(pk), owner=str(attempt.owner), how=how)
+        return closed
+
+
+def _expire_requests(at: datetime) -> int:
+    """End queued requests that nobody can be waiting for any more."""
+    over = TokenRequest.objects.filter(status=Status.QUEUED, expires_at__lte=at)
+    return _each(
+        over,
+        lambda pk: outcomes.end(
+            pk,
+            Status.EXPIRED,
+            at=at,
+            only_if=Status.QUEUED,
+            error_code="request_expired",
+            error_message="Nobody could serve it in time.",
+        ),
+    )
+
+
+def _free_stranded_requests() -> int:
+    """Queue requests again that say "running" while no login is open for them."""
+    stranded = TokenRequest.objects.filter(status=Status.RUNNING).exclude(
+        logins__outcome=Outcome.OPEN
+    )
+
+    def free(pk: UUID) -> bool:
+        with locks.admission():
+            freed = stranded.filter(pk=pk).update(status=Status.QUEUED, stage=Stage.WAITING)
+            if freed:
+                _note("stranded_request", str(pk))
+            return bool(freed)
+
+    return _each(stranded, free)
+
+
+def _write_pending_history() -> int:
+    pending = TokenRequest.objects.filter(history_pending=True)
+
+    def write(pk: Any) -> bool:
+        with transaction.atomic():
+            written = outcomes.write_history(pk)
+            if written:
+                _note("history_written", str(pk))
+            return written
+
+    return _each(pending, write)
+
+
+def _each(rows: Any, repair: Callable[[Any], bool]) -> int:
+    """Repair up to a batch of rows, each in its own transaction; count what was done."""
+    done = 0
+    for pk in list(rows.values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic():
+            done += repair(pk)
+    return done
+
+
+def _note(kind: str, subject: str, **details: object) -> None:
+    RecoveryAction.objects.create(at=database_now(), kind=kind, subject=subject, details=details)
+    log.warning("recovered", kind=kind, subject=subject, **details)

@@ -1,0 +1,212 @@
+"""The supervisor of a host's workers: starts the clusters, keeps them running, repairs.
+
+It does not run tasks itself, so nothing it rescues can block it. Each cluster runs in a process
+group of its own under `config/keeper.py`, which ends the whole group if the supervisor dies.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+from django_q.tasks import async_task
+
+from apps.common.clock import database_now, monotonic
+from apps.tokens.models import ClusterBeat, LoginAttempt, RecoveryAction, WorkerProcess
+from apps.tokens.models.attempts import Outcome
+from apps.tokens.services import hints, recovery
+from apps.tokens.services.owner import host_name
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 1.0
+SWEEP_EVERY_S: Final = 2.0
+BEAT_EVERY_S: Final = 15.0
+WEDGED_AFTER_S: Final = 75.0
+RESTART_WAIT_S: Final = 1.0
+RESTART_WAIT_MAX_S: Final = 30.0
+BEAT: Final = "apps.tokens.tasks.beat"
+
+
+@dataclass(slots=True)
+class Cluster:
+    """One django-q2 cluster of this host, as a process group under a keeper."""
+
+    name: str
+    grace_s: float
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    restarts: int = 0
+    start_at_s: float = 0.0
+
+    def start(self) -> None:
+        """Start the cluster and its keeper."""
+        keeper = settings.BASE_DIR / "config" / "keeper.py"
+        manage = settings.BASE_DIR / "manage.py"
+        self.process = subprocess.Popen(  # noqa: S603 - our own files and numbers
+            [
+                sys.executable,
+                str(keeper),
+                f"--parent={os.getpid()}",
+                f"--grace={self.grace_s:g}",
+                "--",
+                sys.executable,
+                str(manage),
+                "qcluster",
+            ],
+            env={**os.environ, "Q_CLUSTER_NAME": self.name},
+        )
+        self.started_s = monotonic()
+        log.info("cluster_started", cluster=self.name, pid=self.process.pid)
+
+    def members(self) -> list[psutil.Process]:
+        """Return the processes of the cluster, the keeper left out."""
+        if self.process is None:
+            return []
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def ended(self) -> bool:
+        """Say whether the cluster has ended by itself."""
+        return self.process is not None and self.process.poll() is not None
+
+    def stop(self) -> None:
+        """Ask for a drain: no new work, finish what runs. The keeper waits for `grace_s`."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        draining = set(
+            WorkerProcess.objects.filter(host=host_name(), ended_at=None).values_list(
+                "pid", flat=True
+            )
+        )
+        for member in self.members():
+            if member.pid in draining:
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(signal.SIGTERM)
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """End the whole group at once; whatever it was doing is recovered."""
+        for member in self.members():
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs until told to stop. `say` writes a line for whoever watches the terminal."""
+
+    say: Callable[[str], None]
+    grace_s: float = 130.0
+    clusters: list[Cluster] = field(default_factory=list)
+    stopping: bool = False
+    _next: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Start everything, keep it running, and drain when stopped."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        self.clusters = [Cluster(name, self.grace_s) for name in hints.clusters()]
+        for cluster in self.clusters:
+            cluster.start()
+        self.say(f"Workers are running ({', '.join(c.name for c in self.clusters)}).")
+        while not self.stopping:
+            self._guarded("revive", TICK_S, self._revive)
+            self._guarded("tick", TICK_S, self._tick)
+            self._guarded("sweep", SWEEP_EVERY_S, self._sweep)
+            self._guarded("beat", BEAT_EVERY_S, self._beat)
+            time.sleep(TICK_S / 4)
+        self._drain()
+
+    def _on_signal(self, *_: object) -> None:
+        self.stopping = True
+
+    def _guarded(self, name: str, every_s: float, job: Callable[[], None]) -> None:
+        """Run a job when it is due; a database that is away is only said."""
+        if monotonic() < self._next.get(name, 0.0):
+            return
+        self._next[name] = monotonic() + every_s
+        try:
+            close_old_connections()
+            job()
+        except DatabaseError as error:
+            log.warning("supervisor_job_failed", job=name, error=type(error).__name__)
+
+    def _tick(self) -> None:
+        """Hint at every cluster that has something to run: hints get lost, rows do not."""
+        for cluster in recovery.runnable_clusters():
+            hints.send_to(cluster)
+
+    def _sweep(self) -> None:
+        recovery.sweep()
+
+    def _revive(self) -> None:
+        for cluster in self.clusters:
+            if cluster.ended():
+                self._schedule_restart(cluster, "cluster_ended")
+            if cluster.process is None and monotonic() >= cluster.start_at_s:
+                cluster.start()
+
+    def _beat(self) -> None:
+        """Ask each cluster for a sign of life through its queue; replace the one that is wedged."""
+        at = database_now()
+        for cluster in self.clusters:
+            beat, made = ClusterBeat.objects.get_or_create(
+                cluster=cluster.name, host=host_name(), defaults={"asked_at": at}
+            )
+            heard = beat.answered_at or beat.asked_at
+            waited_s = min((at - heard).total_seconds(), monotonic() - cluster.started_s)
+            if not made and waited_s > WEDGED_AFTER_S and cluster.process is not None:
+                self._replace(cluster)
+            ClusterBeat.objects.filter(pk=beat.pk).update(asked_at=at)
+            async_task(BEAT, cluster.name, host_name(), cluster=cluster.name, save=False)
+
+    def _replace(self, cluster: Cluster) -> None:
+        """Replace a wedged cluster, its whole process group."""
+        log.error("cluster_wedged", cluster=cluster.name)
+        cluster.kill()
+        self._schedule_restart(cluster, "cluster_wedged")
+
+    def _schedule_restart(self, cluster: Cluster, kind: str) -> None:
+        lived_s = monotonic() - cluster.started_s
+        cluster.restarts = 0 if lived_s > RESTART_WAIT_MAX_S else cluster.restarts + 1
+        wait_s = min(RESTART_WAIT_MAX_S, RESTART_WAIT_S * 2**cluster.restarts)
+        cluster.process, cluster.start_at_s = None, monotonic() + wait_s
+        self.say(f"Cluster {cluster.name} has ended; it starts again in {wait_s:g} s.")
+        RecoveryAction.objects.create(
+            at=database_now(),
+            kind=kind,
+            subject=cluster.name,
+            details={"lived_s": round(lived_s, 1), "restart_in_s": wait_s},
+        )
+
+    def _drain(self) -> None:
+        """Stop all clusters, and report what is still running now and then."""
+        for cluster in self.clusters:
+            cluster.stop()
+        told_at = 0.0
+        while any(c.process is not None and c.process.poll() is None for c in self.clusters):
+            if monotonic() - told_at > 5.0:
+                told_at = monotonic()
+                running = self._running()
+                self.say(f"Finishing {running} running logins." if running else "Stopping.")
+            time.sleep(0.1)
+        self._guarded("sweep", 0.0, self._sweep)
+
+    def _running(self) -> int:
+        own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
+        return own.count()

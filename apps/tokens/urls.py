@@ -1,0 +1,24 @@
+"""Paths of the token app, under /api/v1/automation/."""
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from apps.tokens.viewsets.operations import (
+    LimitsView,
+    RecoveryActionViewSet,
+    WorkerProcessViewSet,
+)
+from apps.tokens.viewsets.requests import LoginAttemptViewSet, TokenRequestViewSet
+from apps.tokens.viewsets.sites import AccountViewSet, SiteViewSet
+from apps.tokens.viewsets.tokens import TokenViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("tokens", TokenViewSet)
+router.register("requests", TokenRequestViewSet)
+router.register("logins", LoginAttemptViewSet)
+router.register("sites", SiteViewSet)
+router.register("accounts", AccountViewSet)
+router.register("workers", WorkerProcessViewSet)
+router.register("repairs", RecoveryActionViewSet)
+
+urlpatterns = [path("limits", LimitsView.as_view(), name="limits"), *router.urls]

@@ -1,0 +1,1 @@
+"""The REST face: translates, and leaves the deciding to the services."""

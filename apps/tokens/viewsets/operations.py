@@ -1,0 +1,63 @@
+"""What operators look at: workers, repairs, limits."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from apps.access import audit
+from apps.access.contracts import AuditKind, Scope
+from apps.access.permissions import scope
+from apps.tokens.models import AdmissionLimits, RecoveryAction, WorkerProcess
+from apps.tokens.serializers.rows import (
+    AdmissionLimitsSerializer,
+    RecoveryActionOutput,
+    WorkerProcessOutput,
+)
+from apps.tokens.viewsets.scoping import audit_of
+
+
+class WorkerProcessViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[WorkerProcess]):
+    """Processes that make logins, running or ended."""
+
+    permission_classes = [scope(read=Scope.OPERATE)]
+    serializer_class = WorkerProcessOutput
+    filterset_fields = ["host", "cluster", "ended_how"]
+    ordering_fields = ["started_at", "lease_until"]
+    ordering = ["-started_at"]
+    queryset = WorkerProcess.objects.all()
+
+
+class RecoveryActionViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[RecoveryAction]):
+    """Repairs that were made, the newest first."""
+
+    permission_classes = [scope(read=Scope.OPERATE)]
+    serializer_class = RecoveryActionOutput
+    filterset_fields = ["kind"]
+    ordering_fields = ["at"]
+    ordering = ["-at"]
+    queryset = RecoveryAction.objects.all()
+
+
+class LimitsView(APIView):
+    """The limits that admission goes by, from its next round on."""
+
+    permission_classes = [scope(read=Scope.OPERATE)]
+
+    @extend_schema(responses=AdmissionLimitsSerializer)
+    def get(self, request: Request) -> Response:
+        return Response(AdmissionLimitsSerializer(AdmissionLimits.current()).data)
+
+    @extend_schema(request=AdmissionLimitsSerializer, responses=AdmissionLimitsSerializer)
+    def patch(self, request: Request) -> Response:
+        row, _ = AdmissionLimits.objects.get_or_create(pk=1)
+        body = AdmissionLimitsSerializer(row, data=request.data, partial=True)
+        body.is_valid(raise_exception=True)
+        details: dict[str, Any] = dict(body.validated_data)
+        audit.record(audit_of(request, AuditKind.SETTINGS, details=details))
+        body.save()
+        return Response(body.data)

@@ -1,0 +1,83 @@
+"""Requests: what became of an asking, and what can be done about it."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from apps.access.contracts import Scope
+from apps.access.permissions import scope
+from apps.access.services import principal_of, require
+from apps.tokens.filters import LoginAttemptFilter, TokenRequestFilter
+from apps.tokens.models import LoginAttempt, TokenRequest
+from apps.tokens.serializers.rows import (
+    CancelOutput,
+    LoginAttemptOutput,
+    ProgressOutput,
+    RequestIdOutput,
+    TokenRequestOutput,
+)
+from apps.tokens.services import progress, requests
+from apps.tokens.services.requests import Asker
+from apps.tokens.viewsets.scoping import granted
+
+
+class TokenRequestViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[TokenRequest]):
+    """Requests for the sites and accounts the caller has grants for."""
+
+    permission_classes = [scope(read=Scope.REQUESTS_READ)]
+    serializer_class = TokenRequestOutput
+    filterset_class = TokenRequestFilter
+    ordering_fields = ["created_at", "finished_at", "order_at", "attempts"]
+    ordering = ["-created_at"]
+    queryset = TokenRequest.objects.select_related("site", "account")
+
+    def get_queryset(self) -> QuerySet[TokenRequest]:
+        principal = principal_of(self.request)
+        return granted(super().get_queryset(), principal, site="site", account="account")
+
+    @extend_schema(responses=ProgressOutput)
+    @action(detail=True, methods=["get"], filterset_class=None)
+    def status(self, request: Request, **_: Any) -> Response:
+        """Say how far the request is, and when to ask again."""
+        return Response(ProgressOutput(progress.of(self.get_object())).data)
+
+    @extend_schema(request=None, responses=CancelOutput)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, **_: Any) -> Response:
+        """End this caller's interest; the request ends when nobody is interested any more."""
+        principal = principal_of(request)
+        row = self.get_object()
+        gone = requests.detach(row, kind=principal.kind, principal_id=principal.id)
+        return Response(CancelOutput({"cancelled": gone}).data)
+
+    @extend_schema(request=None, responses={202: RequestIdOutput})
+    @action(detail=True, methods=["post"])
+    def requeue(self, request: Request, **_: Any) -> Response:
+        """Make or join a new request in place of one that ended without a token."""
+        principal = principal_of(request)
+        require(principal, Scope.OPERATE)
+        asker = Asker(kind=principal.kind, id=principal.id, name=principal.name)
+        pk = requests.requeue(self.get_object(), asker=asker)
+        return Response(RequestIdOutput({"request_id": pk}).data, status=status.HTTP_202_ACCEPTED)
+
+
+class LoginAttemptViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[LoginAttempt]):
+    """Logins that were made or are being made."""
+
+    permission_classes = [scope(read=Scope.REQUESTS_READ)]
+    serializer_class = LoginAttemptOutput
+    filterset_class = LoginAttemptFilter
+    ordering_fields = ["started_at", "finished_at"]
+    ordering = ["-started_at"]
+    queryset = LoginAttempt.objects.select_related("site", "account", "owner")
+
+    def get_queryset(self) -> QuerySet[LoginAttempt]:
+        principal = principal_of(self.request)
+        return granted(super().get_queryset(), principal, site="site", account="account")

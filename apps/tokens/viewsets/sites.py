@@ -1,0 +1,154 @@
+"""Sites and accounts. Changing where a site may talk to is a permission of its own."""
+
+from typing import Any
+
+from django.db.models import Count, QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import ModelViewSet
+
+from apps.access import audit
+from apps.access.contracts import AuditKind, Scope
+from apps.access.permissions import scope
+from apps.access.services import principal_of, require
+from apps.tokens.errors import UnknownSite
+from apps.tokens.filters import AccountFilter, SiteFilter
+from apps.tokens.models import Account, Site
+from apps.tokens.serializers.rows import (
+    AccountInput,
+    AccountOutput,
+    AllowAttemptInput,
+    SiteInput,
+    SiteOutput,
+)
+from apps.tokens.services import accounts, sites
+from apps.tokens.viewsets.scoping import audit_of, granted
+
+
+class _WriteThenShow:
+    """Answers a write with the output serializer's view of the saved row."""
+
+    output_class: type[BaseSerializer[Any]]
+
+    def create(self, request: Request, *_: Any, **__: Any) -> Response:
+        body = self.get_serializer(data=request.data)  # type: ignore[attr-defined]
+        body.is_valid(raise_exception=True)
+        self.perform_create(body)  # type: ignore[attr-defined]
+        return Response(self._shown(body.instance), status=status.HTTP_201_CREATED)
+
+    def update(self, request: Request, *_: Any, **options: Any) -> Response:
+        partial = bool(options.get("partial", False))
+        row = self.get_object()  # type: ignore[attr-defined]
+        body = self.get_serializer(row, data=request.data, partial=partial)  # type: ignore[attr-defined]
+        body.is_valid(raise_exception=True)
+        self.perform_update(body)  # type: ignore[attr-defined]
+        return Response(self._shown(body.instance))
+
+    def _shown(self, row: Any) -> Any:
+        fresh = self.get_queryset().get(pk=row.pk)  # type: ignore[attr-defined]
+        return self.output_class(fresh).data
+
+
+@extend_schema_view(
+    create=extend_schema(request=SiteInput, responses={201: SiteOutput}),
+    update=extend_schema(request=SiteInput, responses=SiteOutput),
+    partial_update=extend_schema(request=SiteInput, responses=SiteOutput),
+)
+class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
+    """Sites, by slug."""
+
+    permission_classes = [scope(read=Scope.SITES_READ, write=Scope.SITES_WRITE)]
+    filterset_class = SiteFilter
+    ordering_fields = ["slug", "created_at", "updated_at"]
+    ordering = ["slug"]
+    lookup_field = "slug"
+    output_class = SiteOutput
+    queryset = Site.objects.all()
+
+    def get_queryset(self) -> QuerySet[Site]:
+        return super().get_queryset().annotate(accounts_count=Count("accounts"))
+
+    def get_serializer_class(self) -> type[BaseSerializer[Site]]:
+        return SiteOutput if self.request.method == "GET" else SiteInput
+
+    def perform_create(self, serializer: BaseSerializer[Site]) -> None:
+        self._guard_hosts(serializer, before=[])
+        serializer.save()
+
+    def perform_update(self, serializer: BaseSerializer[Site]) -> None:
+        before = serializer.instance.allowed_hosts if serializer.instance else []
+        self._guard_hosts(serializer, before=before)
+        serializer.save()
+
+    def perform_destroy(self, instance: Site) -> None:
+        sites.remove(instance)
+
+    def _guard_hosts(self, serializer: BaseSerializer[Site], *, before: list[str]) -> None:
+        """Need a scope of its own to say where passwords may be sent, and audit it."""
+        after = serializer.validated_data.get("allowed_hosts", before)
+        if after == before:
+            return
+        require(principal_of(self.request), Scope.HOSTS_WRITE)
+        slug = serializer.validated_data.get("slug") or serializer.instance.slug  # type: ignore[union-attr]
+        details = {"allowed_hosts_before": before, "allowed_hosts_after": after}
+        audit.record(audit_of(self.request, AuditKind.SETTINGS, site=slug, details=details))
+
+
+@extend_schema_view(
+    create=extend_schema(request=AccountInput, responses={201: AccountOutput}),
+    update=extend_schema(request=AccountInput, responses=AccountOutput),
+    partial_update=extend_schema(request=AccountInput, responses=AccountOutput),
+)
+class AccountViewSet(_WriteThenShow, ModelViewSet[Account]):
+    """Accounts of the sites the caller has grants for. Secrets go in and never come out."""
+
+    permission_classes = [scope(read=Scope.SITES_READ, write=Scope.ACCOUNTS_WRITE)]
+    filterset_class = AccountFilter
+    ordering_fields = ["username", "created_at", "last_success_at", "success_count"]
+    ordering = ["username"]
+    output_class = AccountOutput
+    queryset = Account.objects.select_related("site")
+
+    def get_queryset(self) -> QuerySet[Account]:
+        return granted(super().get_queryset(), principal_of(self.request), site="site")
+
+    def get_serializer_class(self) -> type[BaseSerializer[Account]]:
+        return AccountOutput if self.request.method == "GET" else AccountInput
+
+    def perform_create(self, serializer: BaseSerializer[Account]) -> None:
+        fields = serializer.validated_data
+        site, labels = fields["site"].slug, fields.get("labels", ())
+        if not principal_of(self.request).may_read(
+            site=site, account=fields["username"], labels=labels
+        ):
+            raise UnknownSite
+        serializer.save()
+
+    def perform_destroy(self, instance: Account) -> None:
+        accounts.remove(instance)
+
+    @extend_schema(request=AllowAttemptInput, responses={204: None})
+    @action(detail=True, methods=["post"], url_path="allow-attempt")
+    def allow_attempt(self, request: Request, **_: Any) -> Response:
+        """Let the present secret be sent exactly once more although it is blocked."""
+        principal = principal_of(request)
+        require(principal, Scope.OPERATE)
+        body = AllowAttemptInput(data=request.data)
+        body.is_valid(raise_exception=True)
+        account = self.get_object()
+        reason = body.validated_data["reason"]
+        audit.record(
+            audit_of(
+                request,
+                AuditKind.ALLOW_ATTEMPT,
+                site=account.site.slug,
+                account=account.username,
+                details={"reason": reason},
+            )
+        )
+        accounts.allow_one_attempt(account, by=principal.name, reason=reason)
+        return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,0 +1,13 @@
+"""The REST API: every app's paths under one root, and its description."""
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+urlpatterns = [
+    path("", include("apps.tokens.urls")),
+    path("", include("apps.access.urls")),
+    path("", include("apps.caching.urls")),
+    path("", include("apps.history.urls")),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+]

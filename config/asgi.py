@@ -1,0 +1,46 @@
+"""One port: what waits or must be fast goes to the edge, everything else to Django.
+
+Django stays synchronous and runs in threads (a2wsgi): its own ASGI handler starts a thread a
+request and is several times slower. See docs/architecture.md for the figures.
+"""
+
+import os
+from typing import Any, Final, cast
+
+from a2wsgi import WSGIMiddleware
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+
+django = get_wsgi_application()
+
+from django.conf import settings  # noqa: E402 - the settings are ready only now
+
+from apps.common import edge  # noqa: E402
+from apps.tokens import edge as tokens  # noqa: E402
+
+ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
+# Any: a2wsgi types every message by itself, where ASGI servers pass plain mappings.
+_threads: Any = WSGIMiddleware(cast("Any", django), workers=settings.LATCHKEY_WSGI_THREADS)
+
+
+async def application(scope: edge.Scope, receive: edge.Receive, send: edge.Send) -> None:
+    """Route one ASGI connection."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1003})
+    elif scope["path"] == "/livez":
+        await edge.serve(edge.alive, scope, receive, send)
+    elif scope["path"] == ACQUIRE and scope["method"] == "POST" and tokens.key_of(scope):
+        await edge.serve(tokens.acquire, scope, receive, send)
+    else:
+        await _threads(scope, receive, send)
+
+
+async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
