@@ -9,9 +9,13 @@ from ruamel.yaml import YAML
 
 from apps.tokens.connectors import registry
 from apps.tokens.connectors.hosts import is_allowed
+from apps.tokens.connectors.oauth2_schema import OAUTH2, load_recipe
+from apps.tokens.connectors.schema import schema
 from apps.tokens.contracts import SiteConfig
 from tests.integration.loginservers import EXAMPLES
 
+REFERENCE = EXAMPLES.parent / "oauth2.md"
+SNIPPETS = re.findall(r"```yaml\n(version: 1\n.*?)```", REFERENCE.read_text("utf-8"), re.DOTALL)
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 ENTRIES = [
     pytest.param(entry, id=f"{file.stem}:{entry['slug']}")
@@ -52,3 +56,20 @@ def test_an_example_may_talk_to_the_address_it_names(entry):
         allowed_hosts=tuple(entry["allowed_hosts"]),
     )
     assert registry.connector_for(entry["connector"]).secret_names(site)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_recipe_in_the_reference_is_valid(snippet):
+    load_recipe(snippet)
+
+
+def test_the_reference_has_recipes():
+    assert len(SNIPPETS) >= 5
+
+
+def test_the_reference_names_every_key_and_nothing_else():
+    section = REFERENCE.read_text("utf-8").split("## Keys of a recipe")[1].split("###")[0]
+
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(
+        schema(OAUTH2)["properties"]
+    )
