@@ -5,6 +5,7 @@ Three nets: by the name of a key, by the shape of a text, and by the very values
 """
 
 import json
+import os
 import re
 import threading
 import time
@@ -66,7 +67,18 @@ _SUSPICIOUS: Final = re.compile(
 )
 _BLOB: Final = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 
-_lock = threading.Lock()
+
+class _State:
+    """The lock of the values below; a forked child gets a new one, as nobody would release its."""
+
+    lock = threading.Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_State.renew)
 _guarded: Counter[str] = Counter()
 _lingering: dict[str, float] = {}
 
@@ -79,12 +91,12 @@ def guard(values: Iterable[object]) -> Iterator[None]:
     whole words. Safe to nest, and from any thread.
     """
     forms = {form for value in values for form in _forms(str(value))}
-    with _lock:
+    with _State.lock:
         _guarded.update(forms)
     try:
         yield
     finally:
-        with _lock:
+        with _State.lock:
             _guarded.subtract(forms)
             until = time.monotonic() + LINGER_S
             for form in forms:
@@ -172,7 +184,7 @@ def _live_values() -> list[str]:
     """The values of running logins and of those that ended a moment ago, longest first."""
     if not _guarded and not _lingering:
         return []
-    with _lock:
+    with _State.lock:
         if _lingering:
             now = time.monotonic()
             for value in [value for value, until in _lingering.items() if until < now]:

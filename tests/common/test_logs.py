@@ -165,6 +165,19 @@ def test_a_failure_logged_just_after_the_login_is_still_redacted(lines):
     assert "Canary-9f" not in lines.getvalue()
 
 
+def test_a_process_forked_in_the_middle_of_a_line_can_still_log():
+    code = """
+    import os, signal
+    from apps.common import redaction
+    with redaction.guard(["hunter2"]), redaction._State.lock:
+        if (child := os.fork()) == 0:
+            signal.alarm(5)
+            os._exit(0 if redaction.redact_text("hunter2") == "[redacted]" else 1)
+    raise SystemExit(os.waitpid(child, 0)[1])
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=20)
+
+
 def test_the_causes_of_an_exception_are_redacted(lines):
     with guard([CANARY]):
         try:
