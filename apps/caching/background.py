@@ -54,10 +54,14 @@ class Background:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """End both threads; what was counted is written."""
+    def ask_to_stop(self) -> None:
+        """Let both threads end."""
         self._stop.set()
         self._look.set()
+
+    def stop(self) -> None:
+        """End both threads; what was counted is written."""
+        self.ask_to_stop()
         for thread in self._threads:
             thread.join(timeout=3)
 
@@ -117,8 +121,16 @@ class Background:
                 log.exception("cache_background_failed")
             self.listening = False
             # A server that came back may hold what was deleted: prove it before it is read.
-            if not self._stop.is_set() and not shared.probe():
+            if not self._stop.is_set() and not self._probe(shared):
                 self._stop.wait(TICK_S)
+
+    def _probe(self, shared: Shared) -> bool:
+        before = shared.guard.readable
+        well = shared.probe()
+        if well and not before:
+            # Whatever Redis could not be told meanwhile is in the table.
+            self.look_now()
+        return well
 
     def _listen(self, shared: Shared) -> None:
         pool = shared.client.connection_pool
@@ -150,7 +162,7 @@ class Background:
                 pinged_at = now
             self._runtime.leases.renew(shared)
             if shared.guard.may_probe():
-                shared.probe()
+                self._probe(shared)
 
     def _handle(self, message: dict[str, Any], now: float, heard_at: float) -> float:
         runtime = self._runtime

@@ -1,11 +1,13 @@
 """A value with its times, as it lies in Redis and in this process.
 
-`kind | header | stamp | length of key | key | value`. In a secret namespace everything after the
-kind is sealed, so that nobody who can write to Redis can lengthen a token's life. The key travels
+`kind | times | stamp | length of key | key | value`. In a secret namespace everything after the
+kind is sealed, so that nobody who can write to Redis can lengthen a token's life; elsewhere a
+checksum follows the kind. The key travels
 along, sealed, for clearing by pattern. The stamp says in which generations it was stored.
 """
 
 import struct
+import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +20,7 @@ SEALED: Final = b"\x02"
 _HEADER: Final = struct.Struct("!Bdddf32sH")
 NEGATIVE: Final = 1
 STAMP_BYTES: Final = 32
+CHECKSUM_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +55,17 @@ def close(envelope: Envelope, *, namespace: str, name: str, secret: bool) -> byt
         + key
         + envelope.payload
     )
-    return SEALED + keyring().seal(body, place=at) if secret else PLAIN + body
+    if secret:
+        return SEALED + keyring().seal(body, place=at)
+    return PLAIN + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "big") + body
 
 
 def open_payload(blob: bytes, *, namespace: str, name: str) -> bytes:
     """Return the packed value only; raises CannotOpen."""
-    body = blob[1:]
     if blob[:1] == SEALED:
-        body = keyring().open(body, place=place(namespace, name))
+        body = keyring().open(blob[1:], place=place(namespace, name))
+    else:
+        body = blob[1 + CHECKSUM_BYTES :]
     return body[_HEADER.size + int.from_bytes(body[_HEADER.size - 2 : _HEADER.size], "big") :]
 
 
@@ -71,9 +77,12 @@ def open_envelope(blob: bytes, *, namespace: str, name: str, secret: bool) -> En
     """
     if blob[:1] != (SEALED if secret else PLAIN):
         raise Undecodable("A cached value has an unknown format.")
-    body = blob[1:]
     if secret:
-        body = keyring().open(body, place=place(namespace, name))
+        body = keyring().open(blob[1:], place=place(namespace, name))
+    else:
+        body = blob[1 + CHECKSUM_BYTES :]
+        if zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "big") != blob[1 : 1 + CHECKSUM_BYTES]:
+            raise Undecodable("A cached value is damaged.")
     if len(body) < _HEADER.size:
         raise Undecodable("A cached value is too short.")
     flags, stored_at, fresh_until, usable_until, load_s, stamp, length = _HEADER.unpack_from(body)
@@ -97,6 +106,6 @@ def open_key(blob: bytes, *, namespace: str, name: str, secret: bool) -> str:
     if secret:
         return envelope.key
     end = len(blob) - len(envelope.payload)
-    sealed = blob[1 + _HEADER.size : end]
+    sealed = blob[1 + CHECKSUM_BYTES + _HEADER.size : end]
     key = keyring().open(sealed, place=place(namespace, name))
     return key.decode("utf-8", "surrogatepass")

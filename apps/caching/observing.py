@@ -25,10 +25,7 @@ def health(runtime: Runtime) -> Health:
             reasons.append("invalidation_not_live")
     if runtime.generations.pending:
         reasons.append("invalidation_pending")
-    if runtime.corrupt_values:
-        reasons.append("corrupt_values")
-    if runtime.unknown_keys:
-        reasons.append("unknown_encryption_key")
+    reasons += runtime.unreadable.recent()
     working = "off" if shared is None else "ok"
     return Health(
         status="degraded" if reasons else working,
@@ -37,8 +34,8 @@ def health(runtime: Runtime) -> Health:
         invalidation_live=listening,
         pending_invalidations=runtime.generations.pending,
         policies_age_s=runtime.policies.age_s,
-        corrupt_values=runtime.corrupt_values,
-        unknown_keys=runtime.unknown_keys,
+        corrupt_values=runtime.unreadable.counts.get("corrupt_values", 0),
+        unknown_keys=runtime.unreadable.counts.get("unknown_encryption_key", 0),
     )
 
 

@@ -7,6 +7,7 @@ same path: a number of seconds to sleep, `LOAD`, or a call to Redis.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +27,7 @@ from apps.caching.leases import LEASE_S
 from apps.caching.local import Space
 from apps.caching.shared import GENERATION_BYTES, Lease, Reading
 from apps.common import clock
-from apps.common.crypto import CannotOpen
+from apps.common.crypto import CannotOpen, key_id, keyring
 from apps.common.database import is_unavailable
 from apps.common.errors import DatabaseUnavailable
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+wall = time.time
 LOAD: Final = object()
 FIRST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.05
@@ -60,17 +62,22 @@ class Found:
     blob: bytes
 
     def fresh(self) -> bool:
-        return clock.now().timestamp() < self.envelope.fresh_until
+        return wall() < self.envelope.fresh_until
 
     def ageing(self, policy: Policy) -> bool:
         """Say whether the value is in the last share of its life, where it is renewed."""
         life_s = self.envelope.fresh_until - self.envelope.stored_at
-        left_s = self.envelope.fresh_until - clock.now().timestamp()
+        left_s = self.envelope.fresh_until - wall()
         return left_s < life_s * policy.early_refresh
 
 
-def judge(runtime: Runtime, space: Space, name: str, reading: Reading) -> Found | None:
-    """Return the value of a reading if it opens and its generations stand; stale ones too."""
+def judge(
+    runtime: Runtime, space: Space, name: str, reading: Reading, *, again: bool = False
+) -> Found | None:
+    """Return the value of a reading if it opens and its generations stand; stale ones too.
+
+    `again` says that the same value may have been judged, and counted, a moment ago.
+    """
     if reading.blob is None or not reading.generations:
         return None
     namespace = space.namespace
@@ -79,21 +86,28 @@ def judge(runtime: Runtime, space: Space, name: str, reading: Reading) -> Found 
             reading.blob, namespace=namespace, name=name, secret=space.policy.secret
         )
     except (Undecodable, CannotOpen) as error:
-        space.count(Layer.L2, counters.ERRORS)
-        if "key" in error.message and isinstance(error, CannotOpen):
-            runtime.unknown_keys += 1
-        else:
-            runtime.corrupt_values += 1
-        log.warning("cache_value_unreadable", namespace=namespace, code=error.code)
+        if not again:
+            space.count(Layer.L2, counters.ERRORS)
+            foreign = isinstance(error, CannotOpen) and _foreign(reading.blob)
+            runtime.unreadable.note("unknown_encryption_key" if foreign else "corrupt_values")
+            log.warning("cache_value_unreadable", namespace=namespace, code=error.code)
         return None
     stamp = envelope.stamp
     if stamp[: 2 * GENERATION_BYTES] != reading.generations:
         return None
     if not runtime.generations.accepts(namespace, stamp[2 * GENERATION_BYTES :]):
         return None
-    if clock.now().timestamp() >= envelope.usable_until:
+    if wall() >= envelope.usable_until:
         return None
     return Found(envelope, reading.blob)
+
+
+def _foreign(blob: bytes) -> bool:
+    """Say whether a value is sealed under a key this process does not have."""
+    try:
+        return key_id(blob[1:]) not in keyring().keys
+    except CannotOpen:
+        return False
 
 
 def fetch(runtime: Runtime, space: Space, name: str) -> Found | None:
@@ -113,11 +127,9 @@ def fetch(runtime: Runtime, space: Space, name: str) -> Found | None:
 
 def count_read(space: Space, found: Found | None) -> None:
     """Count a read of the shared layer."""
-    if found is None or not found.fresh():
-        space.count(Layer.L2, counters.MISSES)
-        return
-    space.count(Layer.L2, counters.HITS)
-    if found.envelope.negative:
+    hit = found is not None and found.fresh()
+    space.count(Layer.L2, counters.HITS if hit else counters.MISSES)
+    if hit and found is not None and found.envelope.negative:
         space.count(Layer.L2, counters.NEGATIVE_HITS)
 
 
@@ -127,7 +139,7 @@ def keep(runtime: Runtime, space: Space, key: str, name: str, found: Found, *, t
         return
     space.put(
         found.envelope, found.blob, name, key,
-        ticket=ticket, now=clock.monotonic(), wall=clock.now().timestamp(),
+        ticket=ticket, now=clock.monotonic(), wall=wall(),
         clamp_s=settings.LATCHKEY_L1_MAX_AGE_S,
     )  # fmt: skip
 
@@ -151,7 +163,7 @@ def enclose(
     life_s = policy.ttl_s if ttl_s is None else ttl_s
     if negative:
         life_s = min(life_s, policy.negative_ttl_s)
-    now = clock.now().timestamp()
+    now = wall()
     fresh_until = now + life_s * (1 - policy.jitter * random.random())  # noqa: S311 — no secret
     usable_until = fresh_until + (0 if negative else policy.stale_if_error_s)
     if ends is not None:
@@ -174,7 +186,7 @@ def enclose(
 
 
 def outcome_of(found: Found, layer: Layer, *, stale: bool = False) -> Outcome:
-    age_s = max(0.0, clock.now().timestamp() - found.envelope.stored_at)
+    age_s = max(0.0, wall() - found.envelope.stored_at)
     return Outcome(found.envelope.payload, layer, stale, age_s)
 
 
@@ -229,7 +241,7 @@ def _stand_in_line(
         lease = yield partial(_ask, runtime, space, name, deadline)
         if lease is None:
             break
-        found = judge(runtime, space, name, lease.reading)
+        found = judge(runtime, space, name, lease.reading, again=True)
         if found is not None and found.fresh():
             if lease.gained:
                 yield partial(_give_back, runtime, lease)
@@ -303,7 +315,7 @@ def _commit(runtime: Runtime, space: Space, lease: Lease | None, made: Found) ->
     """Store a loaded value; False if it may already be an old one."""
     if lease is None or runtime.shared is None:
         return True
-    ttl_s = made.envelope.usable_until - clock.now().timestamp()
+    ttl_s = made.envelope.usable_until - wall()
     try:
         return runtime.shared.commit(lease, made.blob, ttl_s=ttl_s)
     except Away:

@@ -18,6 +18,7 @@ from apps.caching.leases import HeldLeases
 from apps.caching.local import Space
 from apps.caching.policies import Policies
 from apps.caching.refreshing import Refreshing
+from apps.caching.unreadable import Unreadable
 
 SEPARATOR: Final = "|"
 
@@ -33,8 +34,7 @@ class Runtime:
         self.flights = Flights()
         self.leases = HeldLeases()
         self.shared = shared_layer.connect()
-        self.corrupt_values = 0
-        self.unknown_keys = 0
+        self.unreadable = Unreadable()
         # Until when (monotonic) this process is known to hear of every invalidation.
         self.told_until = 0.0
         self._lock = Lock()

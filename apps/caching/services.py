@@ -31,7 +31,15 @@ Ends = Callable[[Any], datetime | None]
 
 def get(namespace: str, key: str, default: Any = None) -> Any:
     """Return the cached value, or `default`. Never a stale one."""
-    found = lookup(namespace, key)
+    runtime = current()
+    space = runtime.space(namespace)
+    entry = space.read(key, clock.monotonic(), runtime.told_until)
+    if entry is not None:
+        try:
+            return unpack(entry.payload(namespace))
+        except (CannotOpen, Undecodable):
+            space.invalidate([entry.name])
+    found = _there(runtime, space, key, digest(namespace, key))
     return default if found is None else found.value
 
 
@@ -61,8 +69,12 @@ def get_many(namespace: str, keys: Iterable[str]) -> dict[str, Any]:
         hit = resolving.judge(runtime, space, name, reading)
         resolving.count_read(space, hit)
         if hit is not None and hit.fresh():
+            try:
+                found[key] = unpack(hit.envelope.payload)
+            except Undecodable:
+                runtime.unreadable.note("corrupt_values")
+                continue
             resolving.keep(runtime, space, key, name, hit, ticket=ticket)
-            found[key] = unpack(hit.envelope.payload)
     return found
 
 
@@ -95,7 +107,12 @@ def lookup(
     if loader is None:
         return _there(runtime, space, key, name)
     wanted = Wanted(ttl_s, expires_at, deadline_s)
-    return _lookup_of(fly(runtime, space, key, name, wanted, loader))
+    try:
+        return _lookup_of(fly(runtime, space, key, name, wanted, loader))
+    except Undecodable:
+        # A newer version of this software wrote a kind of value that this one does not know.
+        runtime.unreadable.note("corrupt_values")
+        return Lookup(loader(), Layer.LOADER)
 
 
 def get_or_load(
@@ -134,7 +151,11 @@ async def alookup(
             runtime.refreshing.astart(space, key, wanted, loader)
         return found
     name = digest(namespace, key)
-    return _lookup_of(await afly(runtime, space, key, name, wanted, loader))
+    try:
+        return _lookup_of(await afly(runtime, space, key, name, wanted, loader))
+    except Undecodable:
+        runtime.unreadable.note("corrupt_values")
+        return Lookup(await loader(), Layer.LOADER)
 
 
 def set(
@@ -252,8 +273,13 @@ def _there(runtime: Runtime, space: Space, key: str, name: str) -> Lookup | None
     found = resolving.fetch(runtime, space, name)
     if found is None or not found.fresh():
         return None
+    try:
+        known = _lookup_of(resolving.outcome_of(found, Layer.L2))
+    except Undecodable:
+        runtime.unreadable.note("corrupt_values")
+        return None
     resolving.keep(runtime, space, key, name, found, ticket=ticket)
-    return _lookup_of(resolving.outcome_of(found, Layer.L2))
+    return known
 
 
 def _lookup_of(outcome: Outcome) -> Lookup:

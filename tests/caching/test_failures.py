@@ -1,0 +1,276 @@
+"""What can happen to a Redis, one test each.
+
+Two processes share a cache. Redis breaks, a value is deleted meanwhile, Redis comes back. In none
+of it does a caller get an error, wait for long more than once, or see the deleted value later.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from apps.caching import services
+from apps.caching.keys import digest
+from apps.caching.runtime import current
+from tests.caching.conftest import Valkey, as_process, until, use_redis
+
+NAMESPACE = "site_configuration"
+# The promise is 150 ms; what is over it here is for two busy cores.
+LONGEST_READ_S = 0.15 + 0.1
+
+
+@contextmanager
+def refused(valkey: Valkey) -> Iterator[str]:
+    valkey.kill()
+    yield "connection"
+    valkey.start()
+
+
+@contextmanager
+def hung(valkey: Valkey) -> Iterator[str]:
+    valkey.hang()
+    yield "timeout"
+    valkey.wake()
+
+
+@contextmanager
+def full(valkey: Valkey) -> Iterator[str]:
+    valkey.admin.config_set("maxmemory", 1)
+    yield "out_of_memory"
+    valkey.admin.config_set("maxmemory", 0)
+
+
+@contextmanager
+def read_only(valkey: Valkey) -> Iterator[str]:
+    valkey.admin.replicaof("127.0.0.1", "1")
+    yield "read_only"
+    valkey.admin.replicaof("NO", "ONE")
+
+
+@contextmanager
+def forbidden(valkey: Valkey) -> Iterator[str]:
+    password = valkey.admin.connection_pool.connection_kwargs["password"]
+    valkey.admin.execute_command(
+        "ACL", "SETUSER", "boss", "on", f">{password}", "~*", "&*", "+@all"
+    )
+    boss = type(valkey.admin).from_url(valkey.url.replace("//:", "//boss:"))
+    boss.execute_command("ACL", "SETUSER", "default", "-@all", "+ping", "+auth", "+hello")
+    yield "no_permission"
+    boss.execute_command("ACL", "SETUSER", "default", "+@all")
+    boss.execute_command("ACL", "DELUSER", "boss")
+
+
+SCENARIOS = [refused, hung, full, read_only, forbidden]
+
+
+def breaks_and_heals(valkey: Valkey, processes, scenario) -> None:
+    one, two = processes(2)
+    for key in ("kept", "deleted"):
+        with as_process(one):
+            services.set(NAMESPACE, key, "old")
+        with as_process(two):
+            assert services.get(NAMESPACE, key) == "old"
+
+    with scenario(valkey) as reason:
+        loads = count()
+        slow = []
+        for process in (one, two):
+            with as_process(process):
+                process.forget_space("*")
+                for number in range(100):
+                    began = time.monotonic()
+                    key = f"new {number % 20}"
+                    value = services.get_or_load(NAMESPACE, key, lambda: f"load {next(loads)}")
+                    took = time.monotonic() - began
+                    assert value.startswith("load")
+                    if took > 0.03:
+                        slow.append(took)
+        assert sum(slow) <= 2 * LONGEST_READ_S, slow
+        with as_process(one):
+            services.set(NAMESPACE, "kept", "set meanwhile")
+            services.delete(NAMESPACE, "deleted")
+            assert services.get(NAMESPACE, "deleted") is None
+            until(lambda: reason in services.health().reasons)
+            assert services.health().status == "degraded"
+        with as_process(two):
+            until(lambda: services.get(NAMESPACE, "deleted") is None)
+
+    for process in (one, two):
+        with as_process(process):
+            until(lambda: services.health().status == "ok", within_s=8)
+            process.forget_space("*")
+            until(lambda: services.get(NAMESPACE, "deleted") is None)
+            until(lambda: services.get(NAMESPACE, "kept") in (None, "set meanwhile"))
+            services.set(NAMESPACE, "after", 1)
+            process.forget_space("*")
+            assert services.get(NAMESPACE, "after") == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_callers_do_not_notice(scenario, settings, valkey, processes):
+    use_redis(settings, valkey.url)
+    breaks_and_heals(valkey, processes, scenario)
+
+
+class Delay:
+    """A way to the server on which every answer can be held up."""
+
+    def __init__(self, port: int) -> None:
+        self.delay_s = 0.0
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, held: bool) -> None:
+        try:
+            while data := source.recv(65_536):
+                if held:
+                    time.sleep(self.delay_s)
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            source.close()
+            sink.close()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.processes
+def test_callers_do_not_notice_a_slow_server(settings, valkey, processes):
+    way = Delay(int(valkey.url.rpartition(":")[2].partition("/")[0]))
+    url = f"{valkey.url.rpartition(':')[0]}:{way.port}/0"
+    use_redis(settings, url)
+
+    @contextmanager
+    def slow(_: Valkey) -> Iterator[str]:
+        way.delay_s = 0.11
+        yield "slow"
+        way.delay_s = 0.0
+
+    breaks_and_heals(valkey, processes, slow)
+    way.close()
+
+
+def test_a_wiped_server_is_filled_again(with_redis, processes):
+    one, two = processes(2)
+    with as_process(one):
+        services.set(NAMESPACE, "key", "old")
+        with_redis.admin.flushall()
+        one.forget_space("*")
+        assert services.get_or_load(NAMESPACE, "key", lambda: "new") == "new"
+    with as_process(two):
+        assert services.get(NAMESPACE, "key") == "new"
+
+
+def test_a_restart_does_not_bring_deleted_values_back(with_redis, processes):
+    (one,) = processes(1)
+    with as_process(one):
+        services.set(NAMESPACE, "key", "deleted later")
+        snapshot = {key: with_redis.admin.dump(key) for key in with_redis.admin.keys("lk:*")}
+        services.delete(NAMESPACE, "key")
+        with_redis.kill()
+        with_redis.start()
+        # What a server does that loads a snapshot from before the delete.
+        for key, data in snapshot.items():
+            with_redis.admin.restore(key, 0, data, replace=True)
+        until(lambda: not one.background.listening or services.health().status == "ok")
+        one.shared.probe()
+        one.forget_space("*")
+        assert services.get(NAMESPACE, "key") is None
+
+
+def test_killed_connections_are_replaced(with_redis, processes):
+    (one,) = processes(1)
+    with as_process(one):
+        services.set(NAMESPACE, "key", "value")
+        for kind in ("normal", "pubsub"):
+            with_redis.admin.client_kill_filter(_type=kind, skipme=True)
+        one.forget_space("*")
+        began = time.monotonic()
+        assert services.get_or_load(NAMESPACE, "key", lambda: "value") == "value"
+        assert time.monotonic() - began < LONGEST_READ_S
+        until(lambda: services.health().status == "ok")
+        one.forget_space("*")
+        assert services.get(NAMESPACE, "key") == "value"
+
+
+@pytest.mark.parametrize("secret", [False, True], ids=["plain", "secret"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda blob: b"",
+        lambda blob: b"\x07" + blob,
+        lambda blob: blob[: len(blob) // 2],
+        lambda blob: blob[:-1] + bytes([blob[-1] ^ 0xC1]),
+        lambda blob: os.urandom(len(blob)),
+    ],
+    ids=["empty", "unknown kind", "cut", "bit", "noise"],
+)
+def test_a_damaged_value_is_a_miss(damage, secret, with_redis):
+    namespace = "tokens" if secret else "blacklist"
+    services.set(namespace, "key", ["value"])
+    process = current()
+    name = process.shared.value_name(namespace, digest(namespace, "key"))
+    with_redis.admin.set(name, damage(with_redis.admin.get(name)))
+    process.forget_space("*")
+
+    assert services.get_or_load(namespace, "key", lambda: "loaded") == "loaded"
+
+    assert services.health().status == "degraded"
+    assert services.health().corrupt_values == 1
+    process.forget_space("*")
+    assert services.get(namespace, "key") == "loaded"
+
+
+def test_a_value_under_an_unknown_key_is_a_miss(with_redis, settings):
+    services.set("tokens", "key", "sealed by a newer host")
+    settings.LATCHKEY_KEYS = "t2:" + "QkJC" * 10 + "QkI="
+    current().forget_space("*")
+
+    assert services.get_or_load("tokens", "key", lambda: "loaded") == "loaded"
+
+    assert "unknown_encryption_key" in services.health().reasons
+
+
+def test_a_value_moved_to_another_key_does_not_open(with_redis):
+    services.set("tokens", "mine", "my token")
+    services.set("tokens", "yours", "your token")
+    process = current()
+    mine, yours = (
+        process.shared.value_name("tokens", digest("tokens", key)) for key in ("mine", "yours")
+    )
+    with_redis.admin.set(yours, with_redis.admin.get(mine))
+    process.forget_space("*")
+
+    assert services.get("tokens", "yours") is None
+
+
+def test_a_plain_value_planted_among_secrets_is_refused(with_redis):
+    services.set("blacklist", "key", "planted")
+    services.set("tokens", "key", "real")
+    process = current()
+    plain = process.shared.value_name("blacklist", digest("blacklist", "key"))
+    secret = process.shared.value_name("tokens", digest("tokens", "key"))
+    with_redis.admin.set(secret, with_redis.admin.get(plain))
+    process.forget_space("*")
+
+    assert services.get("tokens", "key") is None
