@@ -75,7 +75,7 @@ def _call(name: str, argument: Any, path: Path) -> Iterator[Fault]:
     for key, item in given.items():
         where = (*path, key) if isinstance(argument, Mapping) else path
         if key == "value":
-            yield from _inside(item, where)
+            yield from _inside(item, path)
             continue
         if key == "items":
             if not isinstance(item, list):

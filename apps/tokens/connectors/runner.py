@@ -86,7 +86,13 @@ class Runner:
             raise
         finally:
             self.context.trace(replace(trace, took_s=time.monotonic() - started))
-        return await self._ask(failure, answer) if failure else None
+        if failure is None:
+            return None
+        try:
+            return await self._ask(failure, answer)
+        except LoginFailure as error:
+            _name_step(error, self.scope.step)
+            raise
 
     def _check_names(self, step: str, value: Any, later: set[str]) -> None:
         self.scope.step = step

@@ -44,19 +44,22 @@ token: {bearer: "${token}"}
 
 
 def context_for(
-    text: str, answers: Iterable[httpx.Response] | Callable[[httpx.Request], Any], **options: Any
+    text: str,
+    said: Iterable[httpx.Response] | Callable[[httpx.Request], Any] | None,
+    **options: Any,
 ) -> FakeContext:
-    """Return a context for a recipe's text; `answers` come in turn, or from a function."""
+    """Return a context for a recipe's text; `said` are the site's answers in turn, or a function
+    that gives them; None lets requests leave."""
     site = make_site(recipe=load_recipe(text), **options.pop("site", {}))
-    if callable(answers):
-        return FakeContext(site=site, handler=answers, **options)
-    waiting = list(answers)
+    if said is None or callable(said):
+        return FakeContext(site=site, handler=said, **options)
+    waiting = list(said)
     return FakeContext(site=site, handler=lambda _request: waiting.pop(0), **options)
 
 
-async def login(text, answers, **options):
+async def login(text, said, **options):
     """Log in; return the grant and the context."""
-    context = context_for(text, answers, **options)
+    context = context_for(text, said, **options)
     return await HttpRecipeConnector().login(context), context
 
 
