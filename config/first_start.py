@@ -1,5 +1,6 @@
 """What a new installation on one machine needs before its processes start; repeatable."""
 
+import io
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -49,23 +50,19 @@ def _administrator(file: Path) -> str | None:
 
 def _api_key(file: Path) -> str:
     """Return the key in `file`, or a new one where the database does not know it."""
-    from django.contrib.auth.models import User
+    from django.core.management import call_command
 
     from apps.access import services
-    from apps.access.contracts import ANY_SITE, Grant, Scope
     from apps.common.errors import NotAuthenticated
 
     try:
         known = file.read_text(encoding="utf-8").strip()
         services.authenticate(known)
     except (FileNotFoundError, NotAuthenticated):
-        _, known = services.issue_key(
-            user=User.objects.get(username=ADMIN),
-            name="local",
-            scopes=list(Scope),
-            grants=[Grant(site=ANY_SITE)],
-            issuer=None,
-        )
+        output = io.StringIO()
+        wanted = ["local", "--user", ADMIN, "--site", "*", "--scopes", "all"]
+        call_command("issue_key", *wanted, stdout=output)
+        known = output.getvalue().strip()
         _write_private(file, known)
     return known
 

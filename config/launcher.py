@@ -148,7 +148,7 @@ def _summary(base: str, prepared: Prepared, token: Mapping[str, Any] | None, *, 
     password = prepared.password or f"in {prepared.folder / 'admin-password'}"
     rows = [
         ("Admin", f"{base}/admin/   user {ADMIN}, password {password}"),
-        ("API", f"{base}/api/docs"),
+        ("API", f"{base}{API}/docs"),
         ("API key", f"{prepared.api_key}   also in {key_file}"),
     ]
     if demo:

@@ -14,8 +14,11 @@ from types import ModuleType
 
 import psutil
 import pytest
+from django.contrib.auth.models import User
 
-from config import launcher
+from apps.access.models import ApiKey
+from apps.access.services import authenticate
+from config import first_start, launcher
 from config.children import ChildEnded, Children
 from config.embedded import embedded_valkey, free_port
 
@@ -299,3 +302,34 @@ def test_a_taken_port_is_a_clear_error():
 
         with pytest.raises(launcher.CannotStart, match=f"Port {port} cannot be used"):
             launcher._refuse_taken_port(port, "another with --port")
+
+
+# The first start -----------------------------------------------------------------------------
+@pytest.fixture
+def data_folder(transactional_db, settings, tmp_path) -> Path:
+    settings.DATA_DIR, settings.STATIC_ROOT = tmp_path, tmp_path / "static"
+    return tmp_path
+
+
+def test_a_first_start_makes_what_is_needed_and_a_second_one_keeps_it(data_folder):
+    first = first_start.prepare()
+    second = first_start.prepare()
+
+    admin = User.objects.get(username="admin")
+    assert first.password
+    assert admin.check_password(first.password)
+    assert (second.password, second.api_key) == (None, first.api_key)
+    assert authenticate(first.api_key).username == "admin"
+    assert (data_folder / "static" / "admin").is_dir()
+    for name, text in (("admin-password", first.password), ("api-key", first.api_key)):
+        assert (data_folder / name).read_text() == f"{text}\n"
+        assert (data_folder / name).stat().st_mode & 0o777 == 0o600
+    assert first.password not in repr(first)
+    assert first.api_key not in repr(first)
+
+
+def test_a_key_of_another_database_is_replaced(data_folder):
+    first = first_start.prepare()
+    ApiKey.objects.all().delete()
+
+    assert first_start.prepare().api_key != first.api_key
