@@ -28,6 +28,7 @@ def write(name):
             )
         )
         print(number, flush=True)
+        time.sleep(0.001)
 
 
 def bring_in(stop_at):
