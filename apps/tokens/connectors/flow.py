@@ -194,7 +194,7 @@ class _Checker:
             return f"{name!r} belongs to an account, and there is none here."
         sentence = f"The variable {name!r} is unknown"
         hint = " A secret of the account with another name is listed under `secrets`."
-        return expressions.did_you_mean(sentence, name, known).removesuffix(".") + "." + hint
+        return expressions.did_you_mean(sentence, name, known) + hint
 
 
 def _challenges(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
