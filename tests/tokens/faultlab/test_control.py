@@ -24,6 +24,13 @@ pytest_plugins = ["tests.lab"]
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture
+def never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a lab that should refuse would start, rather than serve until the time-out."""
+    monkeypatch.setattr(server, "_serve", lambda *_: None)
+    monkeypatch.setattr(server.uvloop, "run", lambda _: pytest.fail("it started"))
+
+
 def test_a_bad_behaviour_is_refused_and_changes_nothing(lab: LabClient) -> None:
     lab.put("s", latency_s=0)
     with pytest.raises(httpx.HTTPStatusError, match="did you mean latency_s"):
@@ -119,7 +126,7 @@ def test_it_is_ready_after_less_than_a_second_of_work() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
-def test_it_serves_this_machine_only(host: str) -> None:
+def test_it_serves_this_machine_only(host: str, never_starts: None) -> None:
     with pytest.raises(server.HostRefused):
         server.run(host, 0, demo=False, announce=lambda url: None)
 
@@ -129,8 +136,7 @@ def test_the_module_refuses_production_settings() -> None:
         LabProcess(env={"DJANGO_SETTINGS_MODULE": "config.settings.production"})
 
 
-def test_the_command_refuses_settings_that_do_not_allow_it(settings, monkeypatch) -> None:
-    monkeypatch.setattr(server, "run", lambda *a, **k: pytest.fail("it started"))
+def test_the_command_refuses_settings_that_do_not_allow_it(settings, never_starts: None) -> None:
     settings.LATCHKEY_ALLOW_FAULT_LAB = False
     with pytest.raises(CommandError, match="do not allow"):
         call_command("fault_lab")
@@ -139,13 +145,13 @@ def test_the_command_refuses_settings_that_do_not_allow_it(settings, monkeypatch
         call_command("fault_lab")
 
 
-def test_the_command_refuses_other_hosts(settings) -> None:
+def test_the_command_refuses_other_hosts(settings, never_starts: None) -> None:
     settings.LATCHKEY_ALLOW_FAULT_LAB = True
     with pytest.raises(CommandError, match="loopback only"):
         call_command("fault_lab", host="0.0.0.0", port=0)
 
 
-def test_a_port_that_is_taken_is_an_error(lab: LabClient) -> None:
+def test_a_port_that_is_taken_is_an_error(lab: LabClient, never_starts: None) -> None:
     with pytest.raises(OSError, match="in use"):
         server.run("127.0.0.1", urlsplit(lab.url).port, demo=False, announce=lambda url: None)
 
