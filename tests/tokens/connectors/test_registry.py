@@ -4,6 +4,7 @@ import sys
 import types
 
 import pytest
+from django.core.checks import run_checks
 
 from apps.tokens.connectors import registry
 from apps.tokens.connectors.base import BaseConnector
@@ -96,3 +97,8 @@ async def test_what_a_connector_does_not_override_is_switched_off():
     with pytest.raises(NotImplementedError):
         await connector.refresh(context, "r")
     assert context.events == []
+
+
+def test_the_check_runs_at_start(settings):
+    settings.LATCHKEY_CONNECTORS = {"portal": "nowhere.to.be.Found"}
+    assert "tokens.E001" in {message.id for message in run_checks()}
