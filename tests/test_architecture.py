@@ -28,7 +28,7 @@ PACKAGE_INDEXES = re.compile(
     r"\bpypi\.org|pythonhosted\.org|registry\.npmjs\.org|registry\.yarnpkg\.com|crates\.io/api"
 )
 # Folders of somebody's machine; what a deployment uses is under /etc, /opt, /srv or /var.
-PRIVATE_FOLDERS = re.compile(r"(?<![\w.})\]])/(?:work|root|home/\w+|Users/\w+)/")
+PRIVATE_FOLDERS = re.compile(r"(?<![\w.})\]])/(?:work/|root/\.|home/\w+/|Users/\w+/)")
 
 
 def committed() -> list[Path]:

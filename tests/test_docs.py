@@ -48,14 +48,31 @@ def commands_in(text: str, place: str) -> list[Typed]:
     """Return the `./run` and `manage.py` commands in the console blocks of a document."""
     found = []
     for block in FENCE.finditer(text):
-        lines = block.group(2).replace("\\\n", " ").splitlines()
-        for line in (line.strip() for line in lines):
-            if line.startswith("$ "):
-                found += [
-                    Typed(place, words)
-                    for words in _split_shell(line.removeprefix("$ "))
-                    if words[0].endswith("run") or any(w.endswith("manage.py") for w in words)
-                ]
+        for line in _whole_lines(block.group(2)):
+            found += [
+                Typed(place, words)
+                for words in _split_shell(line)
+                if words[0].endswith("run") or any(w.endswith("manage.py") for w in words)
+            ]
+    return found
+
+
+def _whole_lines(block: str) -> list[str]:
+    """Return what stands after each `$ `, with its continuation lines."""
+    found: list[str] = []
+    going_on = False
+    for line in (line.strip() for line in block.replace("\\\n", " ").splitlines()):
+        if going_on:
+            found[-1] += f"\n{line}"
+        elif line.startswith("$ "):
+            found.append(line.removeprefix("$ "))
+        else:
+            continue
+        try:
+            shlex.split(found[-1], comments=True)
+            going_on = False
+        except ValueError:
+            going_on = True
     return found
 
 
@@ -190,6 +207,7 @@ def test_the_readme_starts_and_tests_the_product_as_ci_does():
         ("sudo -u latchkey .venv/bin/python manage.py check --deploy", None),
         ("./run --valkey --port 9000 # elsewhere", None),
         ("./run test -- -k admission", None),
+        ("echo '{\n  \"a\": 1\n}' | ./run manage migrate --no-input", None),
         ("./run manage migrat", "no command migrat"),
         ("./run manage migrate --no-imput", "unrecognized arguments: --no-imput"),
         ("./run manage migrate \\\n    --verbosity 9", "invalid choice"),
