@@ -46,14 +46,14 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read(text: str) -> Document:
+def read(text: str, *, max_bytes: int = MAX_BYTES) -> Document:
     """Parse YAML 1.2 or JSON. Raises UnreadableText.
 
-    Refused: more than 128 KB or 24 levels, anchors and aliases (a few lines of them can unfold
-    into gigabytes), tags, repeated keys, several documents.
+    Refused: more than `max_bytes` (128 KB) or 24 levels, anchors and aliases (a few lines of
+    them can unfold into gigabytes), tags, repeated keys, several documents.
     """
-    if len(text.encode("utf-8", errors="replace")) > MAX_BYTES:
-        raise UnreadableText(f"A recipe may have {MAX_BYTES // 1024} KB at most.")
+    if len(text.encode("utf-8", errors="replace")) > max_bytes:
+        raise UnreadableText(f"The text may have {max_bytes // 1024} KB at most.")
     # JSON may be indented with tabs, YAML may not.
     text = _INDENT.sub(lambda match: match[0].expandtabs(2), text)
     try:

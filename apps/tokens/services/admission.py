@@ -63,6 +63,25 @@ def claim(*, owner_id: UUID, queues: Sequence[str]) -> Claim | None:
         return None
 
 
+def claim_this(request_id: UUID, *, owner_id: UUID) -> Claim | None:
+    """Claim one request out of turn, within all limits; None if it cannot start now.
+
+    For a person who wants to watch a login; `not_before` keeps the workers from taking it first.
+    """
+    with locks.admission() as at:
+        limits = AdmissionLimits.current()
+        state = _Occupancy.read(limits)
+        request = (
+            TokenRequest.objects.select_related("site", "account")
+            .filter(pk=request_id, status=Status.QUEUED)
+            .exclude(site__in=state.closed_sites)
+            .first()
+        )
+        if request is None or state.total >= limits.max_concurrent:
+            return None
+        return _admit(request, state, owner_id=owner_id, at=at, limits=limits)
+
+
 @dataclass(slots=True)
 class _Occupancy:
     """Who holds permits now, and what this round has found to be of no use."""
