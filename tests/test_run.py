@@ -306,7 +306,7 @@ def test_a_taken_port_is_a_clear_error():
 
 # The first start -----------------------------------------------------------------------------
 @pytest.fixture
-def data_folder(transactional_db, settings, tmp_path) -> Path:
+def data_folder(transactional_db, settings, tmp_path: Path) -> Path:
     settings.DATA_DIR, settings.STATIC_ROOT = tmp_path, tmp_path / "static"
     return tmp_path
 
