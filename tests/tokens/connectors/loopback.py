@@ -15,8 +15,8 @@ class Loopback:
 
 
 @asynccontextmanager
-async def loopback(answers: Mapping[str, bytes], *, stall_s: float = 0) -> AsyncIterator[Loopback]:
-    """Serve raw answers (status line and all) by path; `stall_s` waits before the last byte."""
+async def loopback(answers: Mapping[str, bytes], *, drip_s: float = 0) -> AsyncIterator[Loopback]:
+    """Serve raw answers (status line and all) by path, the last 30 bytes `drip_s` apart."""
     seen = Loopback()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -30,11 +30,11 @@ async def loopback(answers: Mapping[str, bytes], *, stall_s: float = 0) -> Async
             path = head.split(b" ", 2)[1].decode()
             seen.paths.append(path)
             answer = answers[path.partition("?")[0]]
-            writer.write(answer[:-1])
-            await writer.drain()
-            await asyncio.sleep(stall_s)
-            writer.write(answer[-1:])
-            await writer.drain()
+            writer.write(answer[:-30])
+            for byte in answer[-30:]:
+                await asyncio.sleep(drip_s)
+                writer.write(bytes([byte]))
+                await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client is gone, or the test is over
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import ssl
 import traceback
+import tracemalloc
 
 import httpx
 import pytest
@@ -73,7 +74,7 @@ async def test_a_refused_connection_is_the_network():
 
 async def test_an_answer_that_drips_is_cut_at_the_time_out_of_the_whole_exchange():
     async with (
-        loopback({"/": answer()}, stall_s=5) as server,
+        loopback({"/": answer()}, drip_s=0.1) as server,
         context_for(server.port, request_timeout_s=0.2).http() as client,
     ):
         with pytest.raises(LoginTimedOut):
@@ -81,7 +82,7 @@ async def test_an_answer_that_drips_is_cut_at_the_time_out_of_the_whole_exchange
 
 
 async def test_a_request_does_not_outlive_the_login():
-    async with loopback({"/": answer()}, stall_s=5) as server:
+    async with loopback({"/": answer()}, drip_s=0.1) as server:
         context = context_for(server.port)
         context.deadline = lambda: 0.2
         async with context.http() as client:
@@ -106,6 +107,19 @@ async def test_a_large_answer_is_refused():
     ):
         with pytest.raises(UnexpectedPage, match="larger"):
             await client.get(server.base + "/")
+
+
+async def test_a_bomb_is_noticed_before_it_is_unpacked():
+    bomb = answer(gzip.compress(b"x" * 50_000_000), headers={"Content-Encoding": "gzip"})
+    async with loopback({"/": bomb}) as server, context_for(server.port).http() as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnexpectedPage, match="larger"):
+                await client.get(server.base + "/")
+            _now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 async def test_a_compressed_answer_is_measured_unpacked_and_read_once():
