@@ -5,6 +5,7 @@ probe, made in the background, has found Redis well again. Reads and writes are 
 read-only or full Redis still serves what it holds.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from threading import Lock
@@ -76,14 +77,14 @@ class Guard:
         """
         if not self.readable or (write and not urgent and not self.writable):
             raise Away(self.reason)
-        began = clock.monotonic()
+        began = time.monotonic()
         try:
             result = call()
         except FAILURES as error:
             reason = reason_of(error)
             self._judge(reason, write=write)
             raise Away(reason) from error
-        took = clock.monotonic() - began
+        took = time.monotonic() - began
         if took > DRAG_FROM_S:
             self._drag(took)
         return result
@@ -109,7 +110,7 @@ class Guard:
         """Say whether it is time for another probe, to one caller only."""
         if self.readable and self.writable:
             return False
-        now = clock.monotonic()
+        now = time.monotonic()
         with self._lock:
             if now < self._retry_at:
                 return False
@@ -127,7 +128,7 @@ class Guard:
         self.suspect(reason)
 
     def _drag(self, took_s: float) -> None:
-        now = clock.monotonic()
+        now = time.monotonic()
         with self._lock:
             spent = self._drag_s - (now - self._drag_at) * DRAG_REFILL_PER_S
             self._drag_s, self._drag_at = max(spent, 0.0) + took_s, now

@@ -1,41 +1,54 @@
 """The layer inside this process: one bounded LRU a namespace.
 
-Values stay sealed here as they are in Redis: every reader gets a copy of its own, and a memory
-dump holds no token. All times in entries are on the monotonic clock.
+Values lie here packed, so every reader gets one of its own, and secrets lie here encrypted with a
+key of this process, so they do not show in a dump of strings or a log of objects. All times
+in entries are on the monotonic clock.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Final
 
 from cachetools import LRUCache
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from apps.caching import counters
 from apps.caching.contracts import Layer, Policy
-from apps.caching.envelope import Envelope, open_payload
+from apps.caching.envelope import Envelope
 
 SLOTS: Final = 64
+NONCE_BYTES: Final = 12
+_vault: Final = AESGCM(AESGCM.generate_key(256))
 
 
 class Entry:
     """A value of this process. `distrust_at` ends it where nobody tells us of invalidations."""
 
     __slots__ = (
-        "blob", "distrust_at", "early_from", "fresh_until", "name", "negative", "stored_at",
-        "usable_until",
+        "data", "distrust_at", "early_from", "fresh_until", "name", "negative", "secret",
+        "stored_at", "usable_until",
     )  # fmt: skip
 
-    def __init__(self, blob: bytes, name: str, times: tuple[float, float, float, float, float]):
-        self.blob = blob
+    def __init__(
+        self, payload: bytes, name: str, times: tuple[float, float, float, float, float],
+        *, secret: bool,
+    ) -> None:  # fmt: skip
+        self.secret = secret
+        self.data = payload
+        if secret:
+            nonce = os.urandom(NONCE_BYTES)
+            self.data = nonce + _vault.encrypt(nonce, payload, None)
         self.name = name
         self.stored_at, self.fresh_until, self.usable_until, self.distrust_at, self.early_from = (
             times
         )
         self.negative = False
 
-    def payload(self, namespace: str) -> bytes:
-        """Return the packed value; raises CannotOpen."""
-        return open_payload(self.blob, namespace=namespace, name=self.name)
+    def payload(self) -> bytes:
+        """Return the packed value."""
+        data = self.data
+        return _vault.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], None) if self.secret else data
 
 
 class _Bounded(LRUCache[str, Entry]):
@@ -51,13 +64,13 @@ class _Bounded(LRUCache[str, Entry]):
         self.pop(key, None)
         super().__setitem__(key, entry)
         self.by_name[entry.name] = key
-        self.bytes += len(entry.blob)
+        self.bytes += len(entry.data)
 
     def __delitem__(self, key: str) -> None:
         entry = self[key]
         super().__delitem__(key)
         self.by_name.pop(entry.name, None)
-        self.bytes -= len(entry.blob)
+        self.bytes -= len(entry.data)
 
     def popitem(self) -> tuple[str, Entry]:
         self.evictions += 1
@@ -106,7 +119,7 @@ class Space:
         return self._flushes + self._slots[_slot(name)]
 
     def put(
-        self, envelope: Envelope, blob: bytes, name: str, key: str, *,
+        self, envelope: Envelope, name: str, key: str, *,
         ticket: int, now: float, wall: float, clamp_s: float,
     ) -> bool:  # fmt: skip
         """Keep a value unless its name was invalidated since `ticket` was taken."""
@@ -119,7 +132,8 @@ class Space:
             else float("inf")
         )
         stored_at, usable_until = envelope.stored_at + shift, envelope.usable_until + shift
-        entry = Entry(blob, name, (stored_at, fresh_until, usable_until, now + clamp_s, early))
+        times = (stored_at, fresh_until, usable_until, now + clamp_s, early)
+        entry = Entry(envelope.payload, name, times, secret=policy.secret)
         entry.negative = envelope.negative
         with self.lock:
             if ticket != self.ticket(name):

@@ -54,7 +54,7 @@ class Wanted:
     deadline_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """A value of the shared layer that counts; fresh or stale."""
 
@@ -138,7 +138,7 @@ def keep(runtime: Runtime, space: Space, key: str, name: str, found: Found, *, t
     if space.policy.l1_ttl_s <= 0:
         return
     space.put(
-        found.envelope, found.blob, name, key,
+        found.envelope, name, key,
         ticket=ticket, now=clock.monotonic(), wall=wall(),
         clamp_s=settings.LATCHKEY_L1_MAX_AGE_S,
     )  # fmt: skip
@@ -341,7 +341,7 @@ def _spare(space: Space, key: str, name: str, old: Found | None) -> Outcome | No
     if entry is not None:
         age_s = clock.monotonic() - entry.stored_at
         if spare is None or age_s < spare.age_s:
-            payload = entry.payload(space.namespace)
+            payload = entry.payload()
             spare = Outcome(payload, Layer.L1, stale=True, age_s=age_s)
     if spare is not None:
         space.count(spare.layer, counters.STALE)

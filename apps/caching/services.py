@@ -24,7 +24,6 @@ from apps.caching.local import Entry, Space
 from apps.caching.resolving import Wanted
 from apps.caching.runtime import Runtime, current
 from apps.common import clock
-from apps.common.crypto import CannotOpen
 
 Ends = Callable[[Any], datetime | None]
 
@@ -35,10 +34,7 @@ def get(namespace: str, key: str, default: Any = None) -> Any:
     space = runtime.space(namespace)
     entry = space.read(key, clock.monotonic(), runtime.told_until)
     if entry is not None:
-        try:
-            return unpack(entry.payload(namespace))
-        except (CannotOpen, Undecodable):
-            space.invalidate([entry.name])
+        return unpack(entry.payload())
     found = _there(runtime, space, key, digest(namespace, key))
     return default if found is None else found.value
 
@@ -259,13 +255,7 @@ def _here(runtime: Runtime, space: Space, key: str) -> tuple[Lookup, Entry] | No
     entry = space.read(key, now, runtime.told_until)
     if entry is None:
         return None
-    try:
-        value = unpack(entry.payload(space.namespace))
-    except (CannotOpen, Undecodable):
-        # The key was taken out of the keyring while the value lay here.
-        space.invalidate([entry.name])
-        return None
-    return Lookup(value, Layer.L1, False, now - entry.stored_at), entry
+    return Lookup(unpack(entry.payload()), Layer.L1, False, now - entry.stored_at), entry
 
 
 def _there(runtime: Runtime, space: Space, key: str, name: str) -> Lookup | None:

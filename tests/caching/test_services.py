@@ -236,7 +236,7 @@ def test_names_and_secrets_do_not_reach_redis(with_redis):
 
     assert b"anna" not in stored
     assert b"s3cret" not in stored
-    assert b"s3cret" not in next(iter(_entries("tokens"))).blob
+    assert b"s3cret" not in next(iter(_entries("tokens"))).data
 
 
 def test_values_stay_readable_while_keys_rotate(with_redis, settings):
