@@ -116,6 +116,18 @@ async def test_a_grant_tells_token_expiry_and_refresh_token():
     assert grant.refresh_expires_at == NOW + timedelta(days=1)
 
 
+async def test_a_slow_answer_does_not_lengthen_a_tokens_life(monkeypatch):
+    run = context()
+
+    def answer_late(_request):
+        monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(seconds=25))
+        return httpx.Response(200, json=GOOD)
+
+    run.handler = answer_late
+
+    assert (await CONNECTOR.login(run)).expires_at == NOW + timedelta(hours=1)
+
+
 async def test_a_lease_that_is_lost_stops_the_secret():
     run = context(GOOD)
     run.leases = 0
