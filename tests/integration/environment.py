@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def _build(interpreter: Path) -> None:
     if uv is None:
         _give_up("uv is not installed, neither as .tools/bin/uv nor on the PATH")
     if not interpreter.exists():
-        _run(uv, "venv", "--quiet", str(ENVIRONMENT))
+        _run(uv, "venv", "--quiet", "--python", sys.executable, str(ENVIRONMENT))
     _run(
         uv,
         "pip",
