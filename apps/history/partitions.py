@@ -73,13 +73,13 @@ def _make(month: int) -> bool:
     name = name_of(month)
     bounds = [month_start(month).isoformat(), month_start(month + 1).isoformat()]
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS * 10}")
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
         if month in existing():
             return False
         cursor.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS)")
-        # Nobody may put a row of this month there between the move and the attaching.
-        cursor.execute(f"LOCK TABLE {DEFAULT} IN SHARE ROW EXCLUSIVE MODE")
+        # Attaching needs this lock in the end; taken later it would be a deadlock.
+        cursor.execute(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE")
         cursor.execute(
             f"WITH moved AS (DELETE FROM {DEFAULT} "  # noqa: S608  # our own names
             f"WHERE finished_at >= %s AND finished_at < %s RETURNING *) "
@@ -106,7 +106,7 @@ def drop(month: int, *, only_if_rows: int | None) -> int | None:
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
         withdraw(days_of_month(month))
-        # Nobody writes to a month that is over, so counting under this lock stops no one.
+        # Recording looks at months that are not over, so counting under this lock stops no one.
         cursor.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
         cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608  # our own names
         (rows,) = cursor.fetchone()

@@ -31,3 +31,10 @@ class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
             Q(finished_at=row.finished_at, id__gt=row.pk) | Q(finished_at__gt=row.finished_at),
             finished_at__gte=row.finished_at,
         )
+
+    def before(self, row: "TokenAcquisitionHistory") -> Self:
+        """What precedes a row in the order of (finished_at, id)."""
+        return self.filter(
+            Q(finished_at=row.finished_at, id__lt=row.pk) | Q(finished_at__lt=row.finished_at),
+            finished_at__lte=row.finished_at,
+        )

@@ -40,8 +40,10 @@ def test_a_record_becomes_one_row_with_every_fact():
 
 def test_a_request_is_recorded_once_even_with_another_time():
     request_id = uuid4()
-    services.record(make_record(request_id=request_id))
-    services.record(make_record(request_id=request_id, finished_at=NOON + timedelta(days=40)))
+    created_at = NOON - timedelta(minutes=1)
+    services.record(make_record(request_id=request_id, created_at=created_at))
+    later = NOON + timedelta(days=40)
+    services.record(make_record(request_id=request_id, created_at=created_at, finished_at=later))
     assert TokenAcquisitionHistory.objects.get().finished_at == NOON
 
 

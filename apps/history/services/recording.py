@@ -1,5 +1,7 @@
 """Writing facts."""
 
+from datetime import timedelta
+
 from django.db import transaction
 
 from apps.history.contracts import AcquisitionRecord
@@ -11,18 +13,23 @@ from apps.history.texts import clean, clean_message
 
 # "" means all sites to the cells.
 NO_SITE = "-"
+# How far the clocks of two hosts may be apart.
+SKEW = timedelta(days=1)
 
 
 def record(record: AcquisitionRecord) -> None:
     """Write one row for this request; a request that has a row already changes nothing.
 
-    Works in a savepoint of the caller's transaction, so that a failure here leaves the rest of
-    it usable. Raises django.db.Error if the row cannot be written, ValueError for a naive time.
+    A request is known by its id and the time it was created. Works in a savepoint of the caller's
+    transaction, so that a failure here leaves the rest of it usable. Raises django.db.Error if
+    the row cannot be written, ValueError for a naive time.
     """
     row = to_row(record)
     with transaction.atomic():
         one_at_a_time(row.request_id)
-        if TokenAcquisitionHistory.objects.filter(request_id=row.request_id).exists():
+        # Nothing finishes before it is created: this keeps us out of old partitions.
+        recent = TokenAcquisitionHistory.objects.filter(finished_at__gte=row.created_at - SKEW)
+        if recent.filter(request_id=row.request_id).exists():
             return
         withdraw([day_of(row.finished_at)])
         row.save(force_insert=True)

@@ -10,7 +10,7 @@ from apps.history.contracts import AcquisitionRecord, RestoreReport
 from apps.history.guard import withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import day_of, month_of
-from apps.history.services.archive import read
+from apps.history.services.archive import DamagedArchive, read
 from apps.history.services.pacing import Pace
 from apps.history.services.recording import to_row
 from apps.history.services.rollup import roll_up
@@ -25,6 +25,8 @@ def restore(path: Path) -> RestoreReport:
     one changes nothing. Raises DamagedArchive, or OSError if it cannot be read. May be repeated.
     """
     months = {month_of(record.finished_at) for record in read(path)}
+    if not months:
+        raise DamagedArchive(f"{path.name} holds no record.")
     partitions.ensure(months)
     rows, pace = read(path), Pace()
     seen = restored = 0

@@ -1,0 +1,28 @@
+"""`manage.py history_restore FILE…`."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.common.errors import BrokerError
+from apps.history import services
+
+
+class Command(BaseCommand):
+    help = "Bring archived records back; those that are there already stay as they are."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for path in options["files"]:
+            try:
+                report = services.restore(path)
+            except (BrokerError, OSError) as error:
+                raise CommandError(f"{path}: {error}") from error
+            self.stdout.write(
+                f"{path}: restored {report.restored} of {report.read}, "
+                f"{report.present} were there already."
+            )

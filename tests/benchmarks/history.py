@@ -1,0 +1,259 @@
+"""Statistics and clean-up of a million records, on SQLite and on PostgreSQL.
+
+python -m tests.benchmarks.history [--rows N] [--database sqlite|postgres] [--only NAME]
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import statistics as arithmetic
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+LIMIT_MS = {"sqlite": 250, "postgres": 50}
+STATISTICS_P95_MS = 100
+LEAST_RATIO = 50
+WRITES_PER_S = 50
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run the benchmark on both databases; print one table each; return 0 if all goals are met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--database", choices=sorted(LIMIT_MS))
+    parser.add_argument("--only", choices=["statistics", "cleanup"])
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args(list(arguments))
+    if options.child:
+        return _measure(options.child, options.rows, options.only)
+    databases = [options.database] if options.database else ["sqlite", "postgres"]
+    return max(_start(name, options.rows, options.only) for name in databases)
+
+
+def _start(database: str, rows: int, only: str | None) -> int:
+    """Run one database in a process of its own: Django reads its settings once."""
+    from config.embedded import embedded_postgres
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="latchkey-bench-"))
+        url = f"sqlite:///{Path(folder) / 'bench.sqlite3'}"
+        if database == "postgres":
+            url = stack.enter_context(embedded_postgres())
+        environment = os.environ | {
+            "DATABASE_URL": url,
+            "REDIS_URL": "",
+            "LATCHKEY_DATA_DIR": folder,
+            "DJANGO_SETTINGS_MODULE": os.environ.get(
+                "DJANGO_SETTINGS_MODULE", "config.settings.test"
+            ),
+        }
+        command = [sys.executable, "-m", "tests.benchmarks.history", "--child", database]
+        command += ["--rows", str(rows), *(["--only", only] if only else [])]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _measure(database: str, rows: int, only: str | None) -> int:
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from apps.common.clock import now
+    from apps.history import services
+    from tests.history import year
+
+    call_command("migrate", verbosity=0)
+    end = now()
+    _timed("filled", lambda: year.fill(rows, end=end), database, rows)
+    _timed("rolled up", lambda: services.roll_up(budget_s=600), database, rows)
+    met = True
+    if only != "cleanup":
+        met &= _statistics(database, rows, end)
+    if only != "statistics":
+        met &= _cleanup(database, rows)
+    return 0 if met else 1
+
+
+def _timed(what: str, work: Callable[[], Any], database: str, rows: int) -> None:
+    started = time.perf_counter()
+    work()
+    print(f"{database}: {what} {rows:,} rows in {time.perf_counter() - started:.1f} s", flush=True)
+
+
+# Statistics --------------------------------------------------------------------------------
+
+
+def _statistics(database: str, rows: int, end: Any) -> bool:
+    from zoneinfo import ZoneInfo
+
+    from apps.history import services
+    from apps.history.contracts import Grouping, Window
+
+    def window(days: float, **changes: Any) -> Window:
+        return Window(start=end - timedelta(days=days), end=end, **changes)
+
+    shanghai = ZoneInfo("Asia/Shanghai")
+    cases = {
+        "a year": window(365),
+        "a year, Shanghai": window(365, zone=shanghai),
+        "a year, one site": window(365, zone=shanghai, site="site-00"),
+        "a year, one account": window(365, account="account-03-1"),
+        "30 days": window(30, zone=shanghai),
+        "7 days by hour": window(7, groups=frozenset({Grouping.HOUR})),
+        "a year by hour": window(365, groups=frozenset({Grouping.HOUR})),
+        "a year, Kolkata": window(365, zone=ZoneInfo("Asia/Kolkata")),
+    }
+    met = True
+    for name, asked in cases.items():
+        times = []
+        for _ in range(40):
+            started = time.perf_counter()
+            answer = services.statistics(asked)
+            times.append((time.perf_counter() - started) * 1000)
+        p50, p95 = arithmetic.median(times), arithmetic.quantiles(times, n=20)[-1]
+        total = answer.summary.total
+        print(f"{database}: {name:22} p50 {p50:7.1f} ms  p95 {p95:7.1f} ms  {total:,}", flush=True)
+        if name == "a year":
+            plain_ms = _plain(asked, answer)
+            print(f"{database}: plain aggregates {plain_ms:,.0f} ms: {plain_ms / p50:.0f} times")
+            met &= p95 < STATISTICS_P95_MS and plain_ms / p50 >= LEAST_RATIO
+    return met
+
+
+def _plain(window: Any, answer: Any) -> float:
+    """One query for each figure over the same rows; must agree with the answer. Return ms.
+
+    Breakdowns are given an advantage: one query brings all figures of a breakdown.
+    """
+    from django.db.models import Avg, Count, F, Max, Min, Q, Sum
+    from django.db.models.functions import TruncDay
+
+    from apps.history.contracts import Grouping
+    from apps.history.models import TokenAcquisitionHistory
+
+    started = time.perf_counter()
+    rows = TokenAcquisitionHistory.objects.finished_between(window.start, window.end).order_by()
+    total = rows.count()
+    success = rows.filter(status="success").count()
+    figures = {
+        f"{name.__name__.lower()}_{column}": rows.aggregate(value=name(column))["value"]
+        for name, column in (
+            (Sum, "attempts"),
+            (Sum, "retries"),
+            (Avg, "total_ms"),
+            (Min, "total_ms"),
+            (Max, "total_ms"),
+            (Count, "login_ms"),
+            (Avg, "login_ms"),
+            (Min, "login_ms"),
+            (Max, "login_ms"),
+        )
+    }
+    true = []
+    for column, count in (("total_ms", total), ("login_ms", figures["count_login_ms"])):
+        known = rows.exclude(**{column: None}).order_by(column).values_list(column, flat=True)
+        true += [known[max(0, math.ceil(count * share) - 1)] for share in (0.5, 0.95, 0.99)]
+    every = {
+        "n": Count("*"),
+        "ok": Count("pk", filter=Q(status="success")),
+        "mean": Avg("total_ms"),
+        "low": Min("total_ms"),
+        "high": Max("total_ms"),
+        "login": Avg("login_ms"),
+    }
+    day = TruncDay("finished_at", tzinfo=window.zone)
+    keys = {"status": F("status"), "site": F("site"), "account": F("account"), "day": day}
+    grouped = {
+        name: {row["key"]: row["n"] for row in rows.values(key=key).annotate(**every)}
+        for name, key in keys.items()
+    }
+    took_ms = (time.perf_counter() - started) * 1000
+    grouped["day"] = {key.date().isoformat(): n for key, n in grouped["day"].items()}
+    assert (answer.summary.total, answer.summary.success) == (total, success)
+    assert answer.summary.attempts == figures["sum_attempts"]
+    assert abs(answer.summary.total_s_mean * 1000 - float(figures["avg_total_ms"])) < 0.01
+    assert abs(answer.summary.login_s_mean * 1000 - float(figures["avg_login_ms"])) < 0.01
+    for name, counts in grouped.items():
+        given = {group.key: group.figures.total for group in answer.groups[Grouping(name)]}
+        assert given == counts, name
+    found = (*_three(answer.total_percentiles), *_three(answer.login_percentiles))
+    for exact, given in zip(true, found, strict=True):
+        assert abs(given * 1000 / exact - 1) <= 0.025, (exact, given)
+    return took_ms
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    return values.p50_s, values.p95_s, values.p99_s
+
+
+# Clean-up ----------------------------------------------------------------------------------
+
+
+def _cleanup(database: str, rows: int) -> bool:
+    """Clean half of the records up while another process records 50 a second."""
+    from django.db import connections
+
+    from apps.history import services
+
+    connections.close_all()
+    context = multiprocessing.get_context("spawn")
+    stop, results = context.Event(), context.SimpleQueue()
+    writer = context.Process(target=_write_until, args=(stop, results))
+    writer.start()
+    started_up = results.get()
+    assert started_up == "ready"
+    time.sleep(2)
+    archive = tempfile.mkdtemp(prefix="archive-", dir=os.environ["LATCHKEY_DATA_DIR"])
+    started = time.perf_counter()
+    report = services.cleanup(182, archive_to=Path(archive))
+    took_s = time.perf_counter() - started
+    stop.set()
+    times = json.loads(results.get())
+    writer.join()
+    worst, p99 = max(times), sorted(times)[int(len(times) * 0.99)]
+    print(
+        f"{database}: cleaned {report.deleted:,} up in {took_s:.1f} s "
+        f"({report.deleted / took_s:,.0f}/s, {len(report.partitions_dropped)} partitions dropped, "
+        f"longest transaction {report.longest_batch_s * 1000:.0f} ms); "
+        f"{len(times)} inserts meanwhile: "
+        f"p50 {arithmetic.median(times):.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms"
+    )
+    return report.deleted > rows * 0.45 and worst <= LIMIT_MS[database]
+
+
+def _write_until(stop: Any, results: Any) -> None:
+    import django
+
+    django.setup()
+    from django.db import transaction
+
+    from apps.common.clock import now
+    from apps.history import services
+    from tests.history.factories import make_record
+
+    services.record(make_record(finished_at=now()))
+    results.put("ready")
+    times: list[float] = []
+    due = time.monotonic()
+    while not stop.is_set():
+        due += 1 / WRITES_PER_S
+        record = make_record(finished_at=now())
+        started = time.perf_counter()
+        with transaction.atomic():
+            services.record(record)
+        times.append((time.perf_counter() - started) * 1000)
+        time.sleep(max(0.0, due - time.monotonic()))
+    results.put(json.dumps(times))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

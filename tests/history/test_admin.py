@@ -1,0 +1,96 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.common.clock import now
+from apps.history import services
+from apps.history.drilldown import DrillDown
+from apps.history.models import TokenAcquisitionHistory
+from tests.history.factories import make_record
+
+LIST = "admin:history_tokenacquisitionhistory_changelist"
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def staff(client):
+    user = get_user_model().objects.create_superuser("root", password="x")
+    client.force_login(user)
+    return client
+
+
+def test_every_model_can_be_looked_at(staff):
+    services.record(make_record(finished_at=datetime(2026, 3, 10, tzinfo=UTC)))
+    services.roll_up(at=datetime(2026, 4, 10, tzinfo=UTC))
+    for model in admin.site._registry:
+        if model._meta.app_label == "history":
+            url = reverse(f"admin:history_{model._meta.model_name}_changelist")
+            assert staff.get(url).status_code == 200, url
+
+
+def test_facts_are_read_only(staff):
+    services.record(make_record())
+    row = TokenAcquisitionHistory.objects.get()
+    change = reverse("admin:history_tokenacquisitionhistory_change", args=[row.pk])
+    assert staff.get(change).status_code == 200
+    assert staff.post(change, {"site": "x"}).status_code == 403
+    add = reverse("admin:history_tokenacquisitionhistory_add")
+    delete = reverse("admin:history_tokenacquisitionhistory_delete", args=[row.pk])
+    assert staff.get(add).status_code == staff.post(delete, {"post": "yes"}).status_code == 403
+
+
+def test_search_finds_parts_of_an_error_and_whole_request_ids(staff):
+    record = make_record(error_message="the portal answered 502", finished_at=now())
+    services.record(record)
+    for term, found in (("ANSWERED 502", 1), (str(record.request_id), 1), ("absent", 0)):
+        answer = staff.get(reverse(LIST), {"q": term})
+        assert answer.context["cl"].result_count == found, term
+
+
+def test_sites_are_offered_as_filters(staff):
+    for site in ("portal", "court_zxfw", "portal"):
+        services.record(make_record(site=site))
+    answer = staff.get(reverse(LIST), {"site": "court_zxfw"})
+    assert answer.context["cl"].result_count == 1
+    (sites,) = [spec for spec in answer.context["cl"].filter_specs if spec.title == "site"]
+    assert sites.lookup_choices == [("court_zxfw", "court_zxfw"), ("portal", "portal")]
+
+
+@pytest.mark.parametrize("kind", ["year", "month", "day"])
+def test_the_drill_down_finds_what_django_would(kind):
+    for days in (0, 1, 40, 400):
+        services.record(
+            make_record(finished_at=datetime(2026, 3, 10, 23, tzinfo=UTC) - timedelta(days))
+        )
+    plain = TokenAcquisitionHistory.objects.datetimes("finished_at", kind)
+    leaping = DrillDown(TokenAcquisitionHistory).datetimes("finished_at", kind)
+    assert leaping == list(plain)
+
+
+def test_the_list_drills_down_to_a_day(staff):
+    services.record(make_record(finished_at=datetime(2026, 3, 10, tzinfo=UTC)))
+    services.record(make_record(finished_at=datetime(2026, 3, 11, tzinfo=UTC)))
+    query = {"finished_at__year": 2026, "finished_at__month": 3, "finished_at__day": 10}
+    assert staff.get(reverse(LIST), query).context["cl"].result_count == 1
+
+
+@pytest.mark.parametrize("action", ["export_csv", "export_jsonl"])
+def test_a_selection_can_be_exported(staff, action):
+    services.record(make_record())
+    row = TokenAcquisitionHistory.objects.get()
+    answer = staff.post(reverse(LIST), {"action": action, "_selected_action": [row.pk]})
+    assert str(row.request_id) in b"".join(answer.streaming_content).decode()
+
+
+def test_the_list_does_not_count_every_row(staff):
+    services.record(make_record())
+    with CaptureQueriesContext(connection) as queries:
+        staff.get(reverse(LIST))
+    counts = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
+    assert counts
+    assert all("LIMIT" in sql for sql in counts)

@@ -1,0 +1,135 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+
+from apps.history import services
+from apps.history.contracts import Grouping, Window
+from apps.history.models import Level, Rollup, TokenAcquisitionHistory
+from apps.history.periods import day_of
+from tests.history import plain
+from tests.history.factories import NOON, make_record
+
+LATER = NOON + timedelta(days=60)
+WINDOW = Window(start=NOON - timedelta(days=9), end=LATER, groups=frozenset(Grouping))
+SECONDS = "1.5"
+
+
+def race(database_url: str, *roles: str) -> None:
+    """Run processes at the same time; all must end well."""
+    environment = os.environ | {
+        "DATABASE_URL": database_url,
+        "DJANGO_SETTINGS_MODULE": os.environ.get(
+            "DJANGO_SETTINGS_MODULE", settings.SETTINGS_MODULE
+        ),
+    }
+    command = [sys.executable, "-m", "tests.history.racer"]
+    processes = [
+        subprocess.Popen([*command, role, SECONDS], env=environment, stderr=subprocess.PIPE)
+        for role in roles
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def assert_exact() -> None:
+    answer, rows = services.statistics(WINDOW), plain.in_window(WINDOW)
+    assert answer.summary == plain.figures(rows)
+    for grouping in WINDOW.groups:
+        given = {(group.site, group.key): group.figures for group in answer.groups[grouping]}
+        assert given == plain.groups(rows, grouping, WINDOW.zone)
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_no_record_is_missed_by_a_roll_up_of_its_day(database_url):
+    race(database_url, "write", "write", "roll", "roll")
+    assert TokenAcquisitionHistory.objects.count() > 20
+    assert_exact()
+    services.roll_up(at=LATER)
+    assert_exact()
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_statistics_are_exact_after_writing_rolling_up_and_cleaning_up_at_once(database_url):
+    race(database_url, "write", "roll", "clean")
+    assert_exact()
+    services.roll_up(at=LATER)
+    assert_exact()
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_one_request_is_recorded_once_by_many_processes(database_url):
+    race(database_url, "same", "same", "same")
+    assert TokenAcquisitionHistory.objects.count() == 50
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_day_with_an_open_writer_is_left_for_later():
+    if connection.vendor != "postgresql":
+        pytest.skip("on SQLite a roll-up waits for the writer")
+    services.record(make_record())
+    written, release = threading.Event(), threading.Event()
+
+    def write() -> None:
+        try:
+            with transaction.atomic():
+                services.record(make_record())
+                written.set()
+                release.wait(10)
+        finally:
+            connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert written.wait(10)
+    services.roll_up(at=NOON + timedelta(days=2))
+    vouched = set(Rollup.objects.filter(level=Level.DAY).values_list("period", flat=True))
+    release.set()
+    writer.join()
+    assert day_of(NOON) not in vouched
+    services.roll_up(at=NOON + timedelta(days=2))
+    assert Rollup.objects.filter(level=Level.DAY, period=day_of(NOON)).exists()
+    assert services.statistics(WINDOW).summary.total == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_statistics_see_one_moment_and_keep_no_writer_waiting(monkeypatch):
+    """A record that commits between two of the queries is in all figures or in none."""
+    services.record(make_record())
+    from apps.history.selectors import breakdowns
+
+    real = breakdowns.spreads
+    took = []
+
+    def record_meanwhile(*arguments):
+        def write() -> None:
+            try:
+                began = time.monotonic()
+                services.record(make_record())
+                took.append(time.monotonic() - began)
+            finally:
+                connection.close()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join()
+        return real(*arguments)
+
+    monkeypatch.setattr(breakdowns, "spreads", record_meanwhile)
+    answer = services.statistics(WINDOW)
+    assert took
+    assert took[0] < 5
+    assert answer.summary.total == 1
+    assert sum(day.figures.total for day in answer.groups[Grouping.DAY]) == 1
+    monkeypatch.setattr(breakdowns, "spreads", real)
+    assert services.statistics(WINDOW).summary.total == 2
