@@ -100,9 +100,7 @@ class HistoryAdmin(ReadOnlyAdmin):
         return f"{row.total_s:.1f}"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return DrillDown(TokenAcquisitionHistory, using=super().get_queryset(request).db).order_by(
-            *TokenAcquisitionHistory._meta.ordering
-        )
+        return DrillDown(TokenAcquisitionHistory).order_by("-finished_at", "-id")
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

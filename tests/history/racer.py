@@ -4,7 +4,6 @@ import random
 import sys
 import time
 from datetime import timedelta
-from uuid import UUID
 
 import django
 
@@ -40,13 +39,6 @@ def clean(until: float) -> None:
         time.sleep(0.05)
 
 
-def same(until: float) -> None:
-    """Record the same fifty requests as everybody else, each at a time of our own."""
-    for number in range(50):
-        at = NOON + timedelta(days=random.Random().randrange(90))
-        services.record(make_record(request_id=UUID(int=number), created_at=NOON, finished_at=at))
-
-
 if __name__ == "__main__":
-    role = {"write": write, "roll": roll, "clean": clean, "same": same}[sys.argv[1]]
+    role = {"write": write, "roll": roll, "clean": clean}[sys.argv[1]]
     role(time.monotonic() + float(sys.argv[2]))
