@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "apps.caching",
     "apps.history",
     "apps.tokens",
+    "apps.performance",
 ]
 
 MIDDLEWARE = [

@@ -18,6 +18,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LATCHKEY_ALLOW_FAULT_LAB = True
 # No threads behind a test's back; the cache's own tests turn them on.
 LATCHKEY_CACHE_BACKGROUND = os.environ.get("LATCHKEY_TEST_CACHE_BACKGROUND") == "1"
+LATCHKEY_METRICS_BACKGROUND = os.environ.get("LATCHKEY_TEST_METRICS_BACKGROUND") == "1"
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
     # A file, as in production: other processes can open it, and WAL works.

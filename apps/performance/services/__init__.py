@@ -1,0 +1,1 @@
+"""What the performance app does with what is measured."""
