@@ -128,11 +128,11 @@ class Child:
         reader, writer = os.pipe()
         with space.lock, current().flights._lock:
             pid = os.fork()
-        if pid == 0:
-            signal.alarm(10)
-            services.set("blacklist", key, "from the child")
-            os.write(writer, str(services.get("blacklist", key)).encode())
-            os._exit(0)
+            if pid == 0:
+                signal.alarm(10)
+                services.set("blacklist", key, "from the child")
+                os.write(writer, str(services.get("blacklist", key)).encode())
+                os._exit(0)
         os.close(writer)
         said = os.read(reader, 100).decode()
         os.waitpid(pid, 0)

@@ -15,11 +15,15 @@ from itertools import count
 import pytest
 
 from apps.caching import services
+from apps.caching.codec import pack
+from apps.caching.envelope import close, open_envelope
 from apps.caching.keys import digest
 from apps.caching.runtime import current
 from tests.caching.conftest import Valkey, as_process, until, use_redis
 
 NAMESPACE = "site_configuration"
+# A namespace of its own: setting in the other one would outdate this one's values as well.
+DELETED = "reference_week"
 # The promise is 150 ms; what is over it here is for two busy cores.
 LONGEST_READ_S = 0.15 + 0.1
 
@@ -70,11 +74,11 @@ SCENARIOS = [refused, hung, full, read_only, forbidden]
 
 def breaks_and_heals(valkey: Valkey, processes, scenario) -> None:
     one, two = processes(2)
-    for key in ("kept", "deleted"):
+    for namespace, key in ((NAMESPACE, "kept"), (DELETED, "deleted")):
         with as_process(one):
-            services.set(NAMESPACE, key, "old")
+            services.set(namespace, key, "old")
         with as_process(two):
-            assert services.get(NAMESPACE, key) == "old"
+            assert services.get(namespace, key) == "old"
 
     with scenario(valkey) as reason:
         loads = count()
@@ -93,18 +97,18 @@ def breaks_and_heals(valkey: Valkey, processes, scenario) -> None:
         assert sum(slow) <= 2 * LONGEST_READ_S, slow
         with as_process(one):
             services.set(NAMESPACE, "kept", "set meanwhile")
-            services.delete(NAMESPACE, "deleted")
-            assert services.get(NAMESPACE, "deleted") is None
+            services.delete(DELETED, "deleted")
+            assert services.get(DELETED, "deleted") is None
             until(lambda: reason in services.health().reasons)
             assert services.health().status == "degraded"
         with as_process(two):
-            until(lambda: services.get(NAMESPACE, "deleted") is None)
+            until(lambda: services.get(DELETED, "deleted") is None)
 
     for process in (one, two):
         with as_process(process):
             until(lambda: services.health().status == "ok", within_s=8)
             process.forget_space("*")
-            until(lambda: services.get(NAMESPACE, "deleted") is None)
+            until(lambda: services.get(DELETED, "deleted") is None)
             until(lambda: services.get(NAMESPACE, "kept") in (None, "set meanwhile"))
             services.set(NAMESPACE, "after", 1)
             process.forget_space("*")
@@ -265,12 +269,12 @@ def test_a_value_moved_to_another_key_does_not_open(with_redis):
 
 
 def test_a_plain_value_planted_among_secrets_is_refused(with_redis):
-    services.set("blacklist", "key", "planted")
     services.set("tokens", "key", "real")
-    process = current()
-    plain = process.shared.value_name("blacklist", digest("blacklist", "key"))
-    secret = process.shared.value_name("tokens", digest("tokens", "key"))
-    with_redis.admin.set(secret, with_redis.admin.get(plain))
+    process, name = current(), digest("tokens", "key")
+    stored = process.shared.value_name("tokens", name)
+    real = open_envelope(with_redis.admin.get(stored), namespace="tokens", name=name, secret=True)
+    real.payload = pack("planted")
+    with_redis.admin.set(stored, close(real, namespace="tokens", name=name, secret=False))
     process.forget_space("*")
 
     assert services.get("tokens", "key") is None
