@@ -4,8 +4,10 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from apps.tokens.viewsets.operations import (
+    BreakerTransitionViewSet,
     LimitsView,
     RecoveryActionViewSet,
+    SiteBreakerViewSet,
     WorkerProcessViewSet,
 )
 from apps.tokens.viewsets.requests import LoginAttemptViewSet, TokenRequestViewSet
@@ -20,5 +22,7 @@ router.register("sites", SiteViewSet)
 router.register("accounts", AccountViewSet)
 router.register("workers", WorkerProcessViewSet)
 router.register("repairs", RecoveryActionViewSet)
+router.register("breakers", SiteBreakerViewSet)
+router.register("breaker-transitions", BreakerTransitionViewSet)
 
 urlpatterns = [path("limits", LimitsView.as_view(), name="limits"), *router.urls]

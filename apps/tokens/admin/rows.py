@@ -9,18 +9,21 @@ from django.http import HttpRequest
 from apps.common.errors import BrokerError
 from apps.tokens.admin.base import FactsAdmin
 from apps.tokens.models import (
+    BreakerTransition,
     ClusterBeat,
     Interest,
     LoginAttempt,
     RecoveryAction,
     RefreshToken,
     SecretVerdict,
+    SiteBreaker,
     StoredToken,
     TokenReport,
     TokenRequest,
     WorkerProcess,
 )
-from apps.tokens.services import accounts, requests
+from apps.tokens.models.breakers import BreakerState
+from apps.tokens.services import accounts, breaker, locks, requests
 
 
 @admin.register(StoredToken)
@@ -113,6 +116,45 @@ class WorkerProcessAdmin(FactsAdmin):
 @admin.register(ClusterBeat)
 class ClusterBeatAdmin(FactsAdmin):
     list_display = ["cluster", "host", "asked_at", "answered_at"]
+
+
+@admin.register(SiteBreaker)
+class SiteBreakerAdmin(FactsAdmin):
+    list_display = ["site", "state", "failures_in_a_row", "trips", "open_until", "changed_at"]
+    list_filter = ["state"]
+    list_select_related = ["site"]
+    actions = ["reset_breakers", "force_open", "force_closed"]
+
+    @admin.action(description="Reset", permissions=["force"])
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[SiteBreaker]) -> None:
+        self._force(request, queryset, BreakerState.CLOSED)
+
+    @admin.action(description="Force open", permissions=["force"])
+    def force_open(self, request: HttpRequest, queryset: QuerySet[SiteBreaker]) -> None:
+        self._force(request, queryset, BreakerState.FORCED_OPEN)
+
+    @admin.action(description="Force closed", permissions=["force"])
+    def force_closed(self, request: HttpRequest, queryset: QuerySet[SiteBreaker]) -> None:
+        self._force(request, queryset, BreakerState.FORCED_CLOSED)
+
+    def has_force_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("tokens.change_sitebreaker"))
+
+    def _force(
+        self, request: HttpRequest, rows: QuerySet[SiteBreaker], state: BreakerState
+    ) -> None:
+        for row in rows.select_related("site"):
+            with locks.admission() as at:
+                breaker.force(row.site, state, at=at, by=str(request.user))
+        messages.success(request, f"{len(rows)} breakers set to: {state.label}.")
+
+
+@admin.register(BreakerTransition)
+class BreakerTransitionAdmin(FactsAdmin):
+    list_display = ["at", "site", "before", "after", "reason", "by"]
+    list_filter = ["after", "site"]
+    list_select_related = ["site"]
+    date_hierarchy = "at"
 
 
 @admin.register(RecoveryAction)

@@ -1,10 +1,11 @@
 """The rows of the token app.
 
 Supply: `Site`, `Account`, `StoredToken`, `RefreshToken`. Demand: `TokenRequest`, `Interest`.
-Work: `LoginAttempt`, `WorkerProcess`, `RecoveryAction`. Rules a person edits: `AdmissionLimits`.
+Work: `LoginAttempt`, `WorkerProcess`, `RecoveryAction`. Rules: `AdmissionLimits`, `SiteBreaker`.
 """
 
 from apps.tokens.models.attempts import ClusterBeat, LoginAttempt, RecoveryAction, WorkerProcess
+from apps.tokens.models.breakers import BreakerTransition, SiteBreaker
 from apps.tokens.models.limits import AdmissionLimits
 from apps.tokens.models.requests import Interest, TokenRequest
 from apps.tokens.models.sites import Account, SecretVerdict, Site
@@ -13,6 +14,7 @@ from apps.tokens.models.stored import RefreshToken, StoredToken, TokenReport
 __all__ = [
     "Account",
     "AdmissionLimits",
+    "BreakerTransition",
     "ClusterBeat",
     "Interest",
     "LoginAttempt",
@@ -20,6 +22,7 @@ __all__ = [
     "RefreshToken",
     "SecretVerdict",
     "Site",
+    "SiteBreaker",
     "StoredToken",
     "TokenReport",
     "TokenRequest",

@@ -15,6 +15,10 @@ class AdmissionLimits(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Logins at once at one site, where the site has no number of its own.",
     )
+    reserved_for_interactive = models.PositiveIntegerField(
+        default=1, help_text="Permits that refresh and batch logins leave free."
+    )
+    paused = models.BooleanField(default=False, help_text="Nothing logs in anywhere.")
     acquisition_timeout_s = models.PositiveIntegerField(
         default=300,
         validators=[MinValueValidator(1)],

@@ -60,6 +60,10 @@ class Queue(models.TextChoices):
     DEFAULT = "default", "Default"
 
 
+# Nobody is waiting in front of a screen for these: they leave some permits to those who are.
+BACKGROUND: Final = frozenset({Queue.REFRESH, Queue.BATCH, Queue.MAINTENANCE})
+
+
 class TokenRequestQuerySet(models.QuerySet["TokenRequest"]):
     def live(self) -> Self:
         return self.filter(status__in=LIVE)

@@ -16,6 +16,14 @@ class Strategy(models.TextChoices):
     ROUND_ROBIN = "round_robin", "Round robin"
 
 
+class HandOut(models.TextChoices):
+    """Which of several valid tokens a caller who named no account gets."""
+
+    BEST = "best", "The one that lives longest"
+    STICKY = "sticky", "The same one for the same caller"
+    SPREAD = "spread", "A random one"
+
+
 class Site(models.Model):
     """Something one logs in to. `recipe` is checked by the site's connector before it is saved."""
 
@@ -61,6 +69,37 @@ class Site(models.Model):
     strategy = models.CharField(
         max_length=32, choices=Strategy.choices, default=Strategy.BEST_SCORE
     )
+    hand_out = models.CharField(max_length=16, choices=HandOut.choices, default=HandOut.BEST)
+    budget_window_s = models.PositiveIntegerField(
+        default=3600, validators=[MinValueValidator(60)], help_text="The window of both budgets."
+    )
+    budget_per_account = models.PositiveIntegerField(
+        default=20, validators=[MinValueValidator(1)], help_text="Logins of an account a window."
+    )
+    budget_per_site = models.PositiveIntegerField(
+        default=600, validators=[MinValueValidator(1)], help_text="Logins at this site a window."
+    )
+    cooldown_until = models.DateTimeField(
+        null=True, blank=True, help_text="The site asked to slow down until then."
+    )
+    breaker_open_s = models.PositiveIntegerField(
+        default=300,
+        validators=[MinValueValidator(1)],
+        help_text="How long the breaker opens first.",
+    )
+    breaker_slow_s = models.PositiveIntegerField(
+        null=True, blank=True, help_text="A login slower than this counts as a failure; empty: no."
+    )
+    paused = models.BooleanField(default=False, help_text="Nothing logs in here.")
+    paused_until = models.DateTimeField(
+        null=True, blank=True, help_text="When the pause ends by itself; empty: by hand."
+    )
+    closed_hours = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='When nothing logs in: [{"days": ["sat"], "from": "00:00", "to": "24:00"}]',
+    )
+    time_zone = models.CharField(max_length=64, default="UTC", help_text="Of the closed hours.")
     user_agent = models.CharField(max_length=300, blank=True)
     proxy = EncryptedJSONField(null=True, blank=True)
     token_serial = models.PositiveBigIntegerField(

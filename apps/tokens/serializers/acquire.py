@@ -79,6 +79,13 @@ class HandOutOutput(serializers.Serializer[Any]):
     token = MaterialOutput()
 
 
+class OpeningOutput(serializers.Serializer[Any]):
+    """Why nothing logs in at the site now, and until when, where that is known."""
+
+    code = serializers.CharField()
+    until = serializers.DateTimeField(allow_null=True)
+
+
 class TicketOutput(serializers.Serializer[Any]):
     """A request that is still going; ask again at `status_url`, or acquire again."""
 
@@ -91,6 +98,7 @@ class TicketOutput(serializers.Serializer[Any]):
     ask_again_s = serializers.FloatField(allow_null=True)
     status_url = serializers.CharField()
     ttl_unattainable = serializers.BooleanField()
+    waiting_for = OpeningOutput(allow_null=True)
 
 
 class ReportInput(StrictSerializer):

@@ -32,6 +32,14 @@ _SITE_FIELDS = [
     "request_timeout_s",
     "max_concurrent",
     "strategy",
+    "hand_out",
+    "budget_window_s",
+    "budget_per_account",
+    "budget_per_site",
+    "breaker_open_s",
+    "breaker_slow_s",
+    "closed_hours",
+    "time_zone",
     "user_agent",
 ]
 

@@ -4,7 +4,10 @@ Nothing here waits and nothing logs in. Both faces, DRF and the edge, call `obta
 long as the caller is patient, `waiting`.
 """
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from uuid import UUID
 
 from apps.access import audit
@@ -16,8 +19,9 @@ from apps.common.request_context import current_request_id
 from apps.tokens.errors import NoAccountAvailable, SiteDisabled, UnknownAccount, UnknownSite
 from apps.tokens.models import Account, AdmissionLimits, Site, StoredToken
 from apps.tokens.models.requests import Queue, Reason
+from apps.tokens.models.sites import HandOut as HandOutStrategy
 from apps.tokens.services import lookup, requests, selection
-from apps.tokens.services.lookup import TokenView
+from apps.tokens.services.lookup import Member, TokenView
 from apps.tokens.services.requests import Asker, Demand
 
 
@@ -92,22 +96,35 @@ def hand_out(
 
 
 def _find(spec: AcquireSpec, principal: Principal) -> TokenView | None:
-    """Return the best cached or stored token that this caller may have."""
-    view = lookup.find(spec.site, spec.account)
-    if view is None or _may_have(principal, view):
-        return view
+    """Return the cached or stored token that this caller may have and should get."""
     if spec.account is not None:
-        raise UnknownAccount
-    return _best_permitted(spec.site, principal)
+        view = lookup.find(spec.site, spec.account)
+        if view and not _may_have(principal, view):
+            raise UnknownAccount
+        return view
+    pool = lookup.pool(spec.site)
+    mine = [
+        member
+        for member in pool.members
+        if (member.usable_until - now()).total_seconds() >= spec.min_ttl_s
+        and principal.may_read(site=spec.site, account=member.account, labels=member.labels)
+    ]
+    if not mine:
+        return None
+    return lookup.find(spec.site, pick(mine, strategy=pool.strategy, caller=principal.id).account)
 
 
-def _best_permitted(site: str, principal: Principal) -> TokenView | None:
-    """Return the longest usable token among the accounts this caller's grants cover."""
-    rows = StoredToken.objects.usable(at=now()).filter(account__site__slug=site)
-    for row in rows.select_related("account__site").order_by("-usable_until"):
-        if _covers(principal, row.account):
-            return lookup.find(site, row.account.username)
-    return None
+def pick(members: Sequence[Member], *, strategy: str, caller: str) -> Member:
+    """Choose one of several usable tokens for a caller.
+
+    `sticky` is rendezvous hashing (Thaler and Ravishankar, 1998): a caller keeps its account for
+    as long as that has a token, and moves no other caller when one comes or goes.
+    """
+    if strategy == HandOutStrategy.STICKY:
+        return max(members, key=lambda one: sha256(f"{caller}|{one.account}".encode()).digest())
+    if strategy == HandOutStrategy.SPREAD:
+        return random.choice(members)  # noqa: S311 - no secret
+    return members[0]
 
 
 def _from_storage(
@@ -194,7 +211,7 @@ def _account(site: Site, spec: AcquireSpec, principal: Principal) -> Account | N
         raise UnknownSite
     accounts = Account.objects.filter(pk__in=mine)
     limits, at = AdmissionLimits.current(), database_now()
-    chosen = selection.choose(accounts, strategy=site.strategy, at=at, limits=limits)
+    chosen = selection.choose(accounts, site=site, at=at, limits=limits)
     chosen = chosen or accounts[0]
     chosen.site = site
     return chosen
@@ -243,8 +260,8 @@ def _require_possible(site: Site, account: Account | None) -> None:
     if account:
         accounts = accounts.filter(pk=account.pk)
     reasons: dict[str, int] = {}
-    for row in selection.with_facts(accounts):
-        why = selection.why_not(row, at=at, limits=limits)
+    for found in selection.judge(accounts, site=site, at=at, limits=limits):
+        why = found.why_not
         if why is None or why.until is not None:
             return
         reasons[why.code] = reasons.get(why.code, 0) + 1

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from apps.tokens.contracts import Credentials, SiteConfig
 from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, Site, TokenRequest
 from apps.tokens.models.attempts import Outcome
-from apps.tokens.models.requests import Stage, Status
-from apps.tokens.services import locks, lookup, outcomes, selection
+from apps.tokens.models.requests import BACKGROUND, Stage, Status
+from apps.tokens.services import breaker, hours, locks, lookup, outcomes, selection
 from apps.tokens.services.accounts import credentials_of
 from apps.tokens.services.sites import site_config
 
@@ -50,7 +50,9 @@ def claim(*, owner_id: UUID, queues: Sequence[str]) -> Claim | None:
     """
     with locks.admission() as at:
         limits = AdmissionLimits.current()
-        state = _Occupancy.read(limits)
+        if limits.paused:
+            return None
+        state = Occupancy.read(limits, at=at)
         for _ in range(MAX_STEPS):
             if state.total >= limits.max_concurrent:
                 return None
@@ -70,29 +72,37 @@ def claim_this(request_id: UUID, *, owner_id: UUID) -> Claim | None:
     """
     with locks.admission() as at:
         limits = AdmissionLimits.current()
-        state = _Occupancy.read(limits)
+        state = Occupancy.read(limits, at=at)
         request = (
             TokenRequest.objects.select_related("site", "account")
             .filter(pk=request_id, status=Status.QUEUED)
             .exclude(site__in=state.closed_sites)
             .first()
         )
-        if request is None or state.total >= limits.max_concurrent:
+        if request is None or limits.paused or state.total >= limits.max_concurrent:
             return None
         return _admit(request, state, owner_id=owner_id, at=at, limits=limits)
 
 
 @dataclass(slots=True)
-class _Occupancy:
-    """Who holds permits now, and what this round has found to be of no use."""
+class Occupancy:
+    """Who holds permits now, and which sites nothing can start at.
+
+    `full_sites` have no permit left; `resting_sites` are closed, paused, cooling or broken.
+    Background requests (refresh, batch) leave some permits free: `background_full` and
+    `background_full_sites` say where they must wait though an interactive one need not.
+    """
 
     total: int
     by_site: Counter[UUID]
     busy_accounts: set[UUID]
-    closed_sites: set[UUID]
+    full_sites: set[UUID]
+    resting_sites: set[UUID]
+    background_full: bool
+    background_full_sites: set[UUID]
 
     @classmethod
-    def read(cls, limits: AdmissionLimits) -> "_Occupancy":
+    def read(cls, limits: AdmissionLimits, *, at: datetime) -> "Occupancy":
         rows = list(
             LoginAttempt.objects.filter(outcome=Outcome.OPEN)
             .order_by()
@@ -102,15 +112,34 @@ class _Occupancy:
         counted = [row for row in rows if row[3] != Status.PAUSED]
         by_site = Counter(row[0] for row in counted)
         limit = {row[0]: row[2] or limits.max_concurrent_per_site for row in counted}
+        kept = limits.reserved_for_interactive
         return cls(
             total=len(counted),
             by_site=by_site,
             busy_accounts={row[1] for row in rows},
-            closed_sites={site for site, n in by_site.items() if n >= limit[site]},
+            full_sites={site for site, n in by_site.items() if n >= limit[site]},
+            resting_sites=resting_sites(limits, at=at),
+            background_full=len(counted) >= max(1, limits.max_concurrent - kept),
+            background_full_sites={
+                site for site, n in by_site.items() if n >= max(1, limit[site] - kept)
+            },
         )
 
+    @property
+    def closed_sites(self) -> set[UUID]:
+        """Return where nothing can start now."""
+        return self.full_sites | self.resting_sites
 
-def _next(state: _Occupancy, *, queues: Sequence[str], at: datetime) -> TokenRequest | None:
+
+def resting_sites(limits: AdmissionLimits, *, at: datetime) -> set[UUID]:
+    """Return the sites that are closed, paused or cooling, or whose breaker is open."""
+    scheduled = Site.objects.filter(Q(paused=True) | ~Q(closed_hours=[]))
+    cooling = Site.objects.filter(cooldown_until__gt=at).values_list("pk", flat=True)
+    closed: set[UUID] = hours.closed_sites(scheduled, limits, at=at)
+    return closed | set(cooling) | breaker.blocked_sites(at=at)
+
+
+def _next(state: Occupancy, *, queues: Sequence[str], at: datetime) -> TokenRequest | None:
     heads = _queue(state, queues=queues, at=at).filter(site=OuterRef("pk"))
     site = (
         Site.objects.filter(enabled=True)
@@ -127,15 +156,18 @@ def _next(state: _Occupancy, *, queues: Sequence[str], at: datetime) -> TokenReq
 
 
 def _queue(
-    state: _Occupancy, *, queues: Sequence[str], at: datetime
+    state: Occupancy, *, queues: Sequence[str], at: datetime
 ) -> QuerySet[TokenRequest, TokenRequest]:
-    waiting = TokenRequest.objects.runnable(at=at).filter(queue__in=queues)
+    allowed = set(queues) - BACKGROUND if state.background_full else set(queues)
+    waiting = TokenRequest.objects.runnable(at=at).filter(queue__in=sorted(allowed))
+    if state.background_full_sites:
+        waiting = waiting.exclude(site__in=state.background_full_sites, queue__in=BACKGROUND)
     return waiting.exclude(account__in=state.busy_accounts).order_by("order_at")
 
 
 def _admit(
     request: TokenRequest,
-    state: _Occupancy,
+    state: Occupancy,
     *,
     owner_id: UUID,
     at: datetime,
@@ -147,14 +179,27 @@ def _admit(
         return None
     if _served_meanwhile(request, at=at):
         return None
+    if site_budget_until(request.site, at=at):
+        state.resting_sites.add(request.site_id)
+        return None
     accounts = Account.objects.filter(site=request.site)
     if request.account_id:
         accounts = accounts.filter(pk=request.account_id)
-    account = selection.choose(accounts, strategy=request.site.strategy, at=at, limits=limits)
+    tried = set(request.logins.values_list("account_id", flat=True)) if request.attempts else set()
+    account = selection.choose(accounts, site=request.site, at=at, limits=limits, tried=tried)
     if account is None:
         _set_aside(request, accounts, state, at=at, limits=limits)
         return None
     return _start(request, account, state, owner_id=owner_id, at=at)
+
+
+def site_budget_until(site: Site, *, at: datetime) -> datetime | None:
+    """Return when this site's spent login budget allows the next login; None if it does now."""
+    window = timedelta(seconds=site.budget_window_s)
+    recent = LoginAttempt.objects.filter(site=site, started_at__gt=at - window).order_by()
+    if recent.count() < site.budget_per_site:
+        return None
+    return selection.nth_newest(recent, site.budget_per_site) + window
 
 
 def _served_meanwhile(request: TokenRequest, *, at: datetime) -> bool:
@@ -177,17 +222,14 @@ def _served_meanwhile(request: TokenRequest, *, at: datetime) -> bool:
 def _set_aside(
     request: TokenRequest,
     accounts: QuerySet[Account],
-    state: _Occupancy,
+    state: Occupancy,
     *,
     at: datetime,
     limits: AdmissionLimits,
 ) -> None:
     """Step over a request whose accounts cannot log in now: until when, or for good."""
-    reasons = [
-        reason
-        for account in selection.with_facts(accounts)
-        if (reason := selection.why_not(account, at=at, limits=limits))
-    ]
+    judged = selection.judge(accounts, site=request.site, at=at, limits=limits)
+    reasons = [found.why_not for found in judged if found.why_not]
     ends = [reason.until for reason in reasons if reason.until]
     if not ends:
         code = reasons[0].code if len({reason.code for reason in reasons}) == 1 else ""
@@ -199,13 +241,13 @@ def _set_aside(
             error_message="No account of this site can be used until a person acts.",
         )
     elif min(ends) <= at:  # only busy ones: whoever is busy frees the whole site's queue
-        state.closed_sites.add(request.site_id)
+        state.full_sites.add(request.site_id)
     else:
         TokenRequest.objects.filter(pk=request.pk).update(not_before=min(ends), stage=Stage.WAITING)
 
 
 def _start(
-    request: TokenRequest, account: Account, state: _Occupancy, *, owner_id: UUID, at: datetime
+    request: TokenRequest, account: Account, state: Occupancy, *, owner_id: UUID, at: datetime
 ) -> Claim:
     doubtful = vars(account)["doubts"] > 0 and not vars(account)["is_proven"]
     site = request.site
@@ -229,6 +271,7 @@ def _start(
         started_at=request.started_at or at,
     )
     Account.objects.filter(pk=account.pk).update(last_attempt_at=at)
+    breaker.admitted(attempt, at=at)
     account.site = site
     return Claim(
         attempt_id=attempt.pk,

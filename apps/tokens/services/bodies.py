@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.tokens.models import TokenRequest
-from apps.tokens.services import progress
+from apps.tokens.services import explain, progress
 from apps.tokens.services.acquisition import HandOut
 from apps.tokens.services.lookup import material_to_plain
 
@@ -41,7 +41,15 @@ def ticket(row: TokenRequest, *, ttl_unattainable: bool) -> dict[str, Any]:
         "ask_again_s": state.ask_again_s,
         "status_url": f"/api/v1/automation/requests/{row.pk}/status",
         "ttl_unattainable": ttl_unattainable,
+        "waiting_for": _told(explain.opening(row.site)),
     }
+
+
+def _told(wait: explain.Waiting | None) -> dict[str, Any] | None:
+    """Return what the site is waiting for before it opens, as JSON."""
+    if wait is None:
+        return None
+    return {"code": wait.code, "until": _iso(wait.until) if wait.until else None}
 
 
 def _iso(at: datetime) -> str:

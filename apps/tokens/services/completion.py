@@ -32,7 +32,7 @@ from apps.tokens.models import (
 )
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Stage, Status
-from apps.tokens.services import locks, lookup, outcomes, refresh
+from apps.tokens.services import breaker, locks, lookup, outcomes, refresh
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ def succeed(attempt_id: UUID, grant: LoginGrant, *, refreshed: bool = False) -> 
         if not refreshed:
             refresh.start_lineage(attempt.account, grant, at=at)
         _credit(attempt, at=at, refreshed=refreshed)
+        breaker.succeeded(attempt, at=at)
         took_s = (at - attempt.started_at).total_seconds()
         _end_served(attempt, token, took_s=took_s, at=at)
         lookup.forget(attempt.account)
@@ -83,6 +84,7 @@ def fail(attempt_id: UUID, error: LoginFailure) -> bool:
             _refuse(attempt, at=at)
             return False
         _penalise(attempt, error, at=at)
+        breaker.failed(attempt, error, at=at)
         after_failure(attempt, error, at=at)
     log.info("login_failed", site=attempt.site.slug, code=error.code, blame=error.blame)
     return True
@@ -94,6 +96,7 @@ def lose(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> bool:
     closed = _close(attempt.pk, Outcome.LOST, at=at, **facts)
     if closed is None:
         return False
+    breaker.probe_unknown(closed, at=at)
     after_failure(closed, error, at=at)
     return True
 
@@ -157,6 +160,7 @@ def _same_world(attempt: LoginAttempt) -> bool:
 def _refuse(attempt: LoginAttempt, *, at: datetime) -> None:
     """Forget a result of an old world; the request starts again in the new one."""
     LoginAttempt.objects.filter(pk=attempt.pk).update(outcome=Outcome.SUPERSEDED)
+    breaker.probe_unknown(attempt, at=at)
     TokenRequest.objects.filter(pk=attempt.request_id, status=Status.RUNNING).update(
         status=Status.QUEUED, stage=Stage.WAITING, not_before=at, attempts=F("attempts") - 1
     )

@@ -1,20 +1,23 @@
 """The token that is there already: from the cache, or from its row.
 
-What is cached is a `TokenView` as a plain dictionary, under `site/account` and, for the site's
-best token, under `site/*`. An absent token is not cached: the next login would have to find and
+What is cached is a `TokenView` as a plain dictionary, under `site/account`, and under `site/*`
+the names of the accounts that have one. An absent token is not cached: the next login would have to find and
 drop that in every process. Whoever changes a token's row calls `forget`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from apps.caching import services as cache
 from apps.common.clock import now
 from apps.tokens.contracts import Cookie, TokenMaterial
 from apps.tokens.models import Account, StoredToken
+from apps.tokens.models.sites import HandOut
 
 NAMESPACE: Final = "tokens"
 ANY: Final = "*"
@@ -46,32 +49,58 @@ class TokenView:
         return left > 0 and left >= min_ttl_s and self.version > newer_than
 
 
-def find(site: str, account: str | None) -> TokenView | None:
-    """Return the usable token of an account, or the site's best one for None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An account of a pool whose token is usable."""
+
+    account: str
+    labels: tuple[str, ...]
+    usable_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The usable tokens of a site, by account, and how one is picked for a caller."""
+
+    strategy: str
+    members: tuple[Member, ...]
+
+
+def find(site: str, account: str) -> TokenView | None:
+    """Return the usable token of an account.
 
     May be up to 5 s old. While the database is down a cached token is served to its end, for at
     most the policy's stale-if-error time; without one DatabaseUnavailable is raised.
     """
-    key = f"{site}/{account or ANY}"
-    found = cache.get_or_load(NAMESPACE, key, lambda: _load(site, account), expires_at=_end)
+    found = _cached(f"{site}/{account}", lambda: _load(site, account))
     view = _from_plain(found) if found else None
     return view if view and view.usable_until > now() else None
 
 
+def pool(site: str) -> Pool:
+    """Return which accounts of a site have a usable token, the longest usable first."""
+    found = _cached(f"{site}/{ANY}", lambda: _load_pool(site))
+    if not found:
+        return Pool(strategy=HandOut.BEST, members=())
+    members = tuple(
+        Member(account=account, labels=tuple(labels), usable_until=_time(end))
+        for account, labels, end in found["members"]
+        if _time(end) > now()
+    )
+    return Pool(strategy=found["strategy"], members=members)
+
+
 def stored(site: str, account: str | None, *, at: datetime) -> TokenView | None:
     """Return the same from the rows, past every cache: what decisions are based on."""
-    tokens = StoredToken.objects.usable(at=at).filter(
-        account__site__slug=site, account__site__enabled=True, account__enabled=True
-    )
+    tokens = _usable(site, at=at)
     if account is not None:
         tokens = tokens.filter(account__username=account)
-    row = tokens.select_related("account__site").order_by("-usable_until").first()
+    row = tokens.first()
     return view_of(row) if row else None
 
 
 def view_of(row: StoredToken) -> TokenView:
     """Decrypt a row that was selected with its account and site."""
-    usable_until = min(filter(None, (row.usable_until, row.idle_until)))
     return TokenView(
         id=row.pk,
         site=row.account.site.slug,
@@ -81,7 +110,7 @@ def view_of(row: StoredToken) -> TokenView:
         fingerprint=row.fingerprint,
         issued_at=row.issued_at,
         expires_at=row.expires_at,
-        usable_until=usable_until,
+        usable_until=_usable_until(row),
         refresh_after=row.refresh_after,
         material=material_from_plain(row.material),
     )
@@ -113,13 +142,44 @@ def material_from_plain(plain: Mapping[str, Any]) -> TokenMaterial:
 _TIMES: Final = ("issued_at", "expires_at", "usable_until", "refresh_after")
 
 
-def _load(site: str, account: str | None) -> dict[str, Any] | None:
+def _cached(key: str, load: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = cache.get_or_load(NAMESPACE, key, load, expires_at=_end)
+    return found
+
+
+def _load(site: str, account: str) -> dict[str, Any] | None:
     view = stored(site, account, at=now())
     return _to_plain(view) if view else None
 
 
-def _end(plain: Mapping[str, Any]) -> datetime:
-    return _time(plain["usable_until"])
+def _load_pool(site: str) -> dict[str, Any] | None:
+    rows = list(_usable(site, at=now()))
+    if not rows:
+        return None
+    members = [
+        [row.account.username, list(row.account.labels), _usable_until(row).timestamp()]
+        for row in rows
+    ]
+    return {
+        "strategy": rows[0].account.site.hand_out,
+        "members": members,
+        "usable_until": members[0][2],
+    }
+
+
+def _usable(site: str, *, at: datetime) -> QuerySet[StoredToken]:
+    tokens = StoredToken.objects.usable(at=at).filter(
+        account__site__slug=site, account__site__enabled=True, account__enabled=True
+    )
+    return tokens.select_related("account__site").order_by("-usable_until")
+
+
+def _usable_until(row: StoredToken) -> datetime:
+    return min(filter(None, (row.usable_until, row.idle_until)))
+
+
+def _end(plain: Mapping[str, Any] | None) -> datetime | None:
+    return _time(plain["usable_until"]) if plain else None
 
 
 def _to_plain(view: TokenView) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.db.models.functions import Greatest, Least
 from apps.common.clock import database_now
 from apps.common.errors import BusinessRuleViolated
 from apps.tokens.models import Account, AdmissionLimits, Interest, Site, TokenRequest
-from apps.tokens.models.requests import Queue, Stage, Status
+from apps.tokens.models.requests import BACKGROUND, Queue, Stage, Status
 from apps.tokens.services import hints, outcomes
 
 # How much later than an interactive request one of these queues up, in seconds. It ages: after
@@ -26,7 +26,6 @@ HANDICAP_S: Final = {
     Queue.MAINTENANCE: 120,
     Queue.BATCH: 300,
 }
-BACKGROUND: Final = {Queue.REFRESH, Queue.BATCH, Queue.MAINTENANCE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

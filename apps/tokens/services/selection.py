@@ -1,13 +1,15 @@
 """Which account logs in. One predicate says who may; a strategy says who does."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, SecretVerdict
+from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, SecretVerdict, Site
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.sites import Strategy
 
@@ -30,7 +32,12 @@ class Ineligible:
 
 
 def with_facts(accounts: QuerySet[Account]) -> QuerySet[Account]:
-    """Annotate what eligibility depends on: `is_busy`, `is_wrong`, `is_proven`, `doubts`."""
+    """Annotate what eligibility depends on.
+
+    `is_busy`, `is_wrong`, `is_proven`, `is_allowed_once`; `doubts`, the unproven sendings whose
+    end is unknown; `spent_since`, the start of the login that must leave the budget's window
+    before another may begin (NULL while the budget is not spent).
+    """
     own_attempts = LoginAttempt.objects.filter(account=OuterRef("pk"))
     verdicts = SecretVerdict.objects.filter(
         account=OuterRef("pk"), fingerprint=OuterRef("secret_fingerprint")
@@ -55,52 +62,63 @@ def with_facts(accounts: QuerySet[Account]) -> QuerySet[Account]:
     )
 
 
-def eligible(
-    accounts: QuerySet[Account], *, at: datetime, limits: AdmissionLimits
-) -> QuerySet[Account]:
-    """Return those that may log in at `at`; the same predicate for selection and for health."""
-    annotated: Any = with_facts(accounts)  # the type checker does not see annotations
-    usable: QuerySet[Account] = annotated.filter(
-        Q(is_proven=True) | Q(is_allowed_once=True) | Q(doubts__lte=limits.in_doubt_resends),
-        Q(cooldown_until=None) | Q(cooldown_until__lte=at),
-        enabled=True,
-        needs_action="",
-        is_busy=False,
-        is_wrong=False,
-    )
-    return usable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An account that went through `with_facts`, and why it may not log in (None: it may)."""
+
+    account: Account
+    why_not: Ineligible | None
 
 
-def why_not(account: Account, *, at: datetime, limits: AdmissionLimits) -> Ineligible | None:
-    """Explain one account that went through `with_facts`; None if it is eligible."""
-    facts = vars(account)
-    if not account.enabled:
-        return Ineligible(code="account_disabled")
-    if account.needs_action:
-        return Ineligible(code="account_needs_action")
-    if facts["is_wrong"]:
-        return Ineligible(code="secret_known_wrong")
-    allowed = facts["is_proven"] or facts["is_allowed_once"]
-    if not allowed and facts["doubts"] > limits.in_doubt_resends:
-        return Ineligible(code="secret_in_doubt")
-    if account.cooldown_until and account.cooldown_until > at:
-        return Ineligible(code=account.cooldown_reason or "cooling", until=account.cooldown_until)
-    if facts["is_busy"]:
-        return Ineligible(code="account_busy", until=at)
-    return None
+def judge(
+    accounts: QuerySet[Account], *, site: Site, at: datetime, limits: AdmissionLimits
+) -> list[Judged]:
+    """Say of each of these accounts of a site whether it may log in at `at`, and why not.
+
+    This is the one predicate of eligibility: selection, refusals, health and explanations all
+    go by it, so none of them can promise what another denies.
+    """
+    rows = list(with_facts(accounts))
+    spent = _spent_budgets(rows, site=site, at=at)
+    return [
+        Judged(account=row, why_not=_why_not(row, spent=spent, at=at, limits=limits))
+        for row in rows
+    ]
 
 
 def choose(
-    accounts: QuerySet[Account], *, strategy: str, at: datetime, limits: AdmissionLimits
+    accounts: QuerySet[Account],
+    *,
+    site: Site,
+    at: datetime,
+    limits: AdmissionLimits,
+    tried: Collection[UUID] = (),
 ) -> Account | None:
     """Return the account to log in with, or None if none is eligible.
 
-    Preferred accounts come first whatever the strategy; ties go to the one that waited longest.
+    One that this request has not `tried` comes first, then a preferred one, whatever the
+    strategy; ties go to the one that waited longest.
     """
-    candidates = list(eligible(accounts, at=at, limits=limits))
+    judged = judge(accounts, site=site, at=at, limits=limits)
+    candidates = [found.account for found in judged if found.why_not is None]
     if not candidates:
         return None
-    return min(candidates, key=lambda account: _rank(account, strategy=strategy, at=at))
+    return min(candidates, key=lambda account: rank(account, site=site, at=at, tried=tried))
+
+
+def rank(
+    account: Account, *, site: Site, at: datetime, tried: Collection[UUID] = ()
+) -> tuple[bool, bool, float, float, str]:
+    """Return the sort key of an eligible account: the smallest goes first."""
+    last = account.last_attempt_at.timestamp() if account.last_attempt_at else 0.0
+    # Least recently used and round robin are both "the one whose last turn is longest ago";
+    # they differ in what a turn is: a success, or any attempt.
+    points = 0.0
+    if site.strategy == Strategy.BEST_SCORE:
+        points = -score(account, at=at)
+    elif site.strategy == Strategy.LEAST_RECENTLY_USED:
+        points = account.last_success_at.timestamp() if account.last_success_at else 0.0
+    return (account.pk in tried, not account.preferred, points, last, account.username)
 
 
 def score(account: Account, *, at: datetime) -> float:
@@ -114,9 +132,41 @@ def score(account: Account, *, at: datetime) -> float:
     return recency + min(account.success_count, SUCCESS_POINTS) + rate
 
 
-def _rank(account: Account, *, strategy: str, at: datetime) -> tuple[bool, float, float, str]:
-    last = account.last_attempt_at.timestamp() if account.last_attempt_at else 0.0
-    # Round robin takes turns by name after the one used last; with the time of the last attempt
-    # as the turn, both remaining strategies are "the one that waited longest".
-    points = -score(account, at=at) if strategy == Strategy.BEST_SCORE else 0.0
-    return (not account.preferred, points, last, account.username)
+def _why_not(
+    account: Account, *, spent: Mapping[UUID, datetime], at: datetime, limits: AdmissionLimits
+) -> Ineligible | None:
+    facts = vars(account)
+    allowed = facts["is_proven"] or facts["is_allowed_once"]
+    for_good = (
+        (not account.enabled, "account_disabled"),
+        (bool(account.needs_action), "account_needs_action"),
+        (facts["is_wrong"], "secret_known_wrong"),
+        (not allowed and facts["doubts"] > limits.in_doubt_resends, "secret_in_doubt"),
+    )
+    for is_so, code in for_good:
+        if is_so:
+            return Ineligible(code=code)
+    if account.cooldown_until and account.cooldown_until > at:
+        return Ineligible(code=account.cooldown_reason or "cooling", until=account.cooldown_until)
+    if account.pk in spent:
+        return Ineligible(code="account_budget_spent", until=spent[account.pk])
+    return Ineligible(code="account_busy", until=at) if facts["is_busy"] else None
+
+
+def _spent_budgets(
+    accounts: Sequence[Account], *, site: Site, at: datetime
+) -> dict[UUID, datetime]:
+    """Return when each account whose login budget is spent may log in again."""
+    window = timedelta(seconds=site.budget_window_s)
+    recent = LoginAttempt.objects.filter(account__in=accounts, started_at__gt=at - window)
+    counts = recent.order_by().values_list("account").annotate(n=Count("pk"))
+    return {
+        pk: nth_newest(recent.filter(account=pk), site.budget_per_account) + window
+        for pk, n in counts
+        if n >= site.budget_per_account
+    }
+
+
+def nth_newest(logins: QuerySet[LoginAttempt], n: int) -> datetime:
+    """Return when the n-th newest of these logins began; there must be as many."""
+    return logins.order_by("-started_at").values_list("started_at", flat=True)[n - 1]

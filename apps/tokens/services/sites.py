@@ -6,7 +6,7 @@ from apps.common.errors import BusinessRuleViolated, ValidationFailed
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import Connector, SiteConfig
 from apps.tokens.models import Account, Site
-from apps.tokens.services import lookup
+from apps.tokens.services import hours, lookup
 
 DEFAULT_USER_AGENT = "Mozilla/5.0 (compatible; Latchkey)"
 
@@ -41,6 +41,7 @@ def check(site: Site) -> None:
             "allowed_hosts must be a list of host names.",
             details={"errors": {"allowed_hosts": ["Must be a list of host names."]}},
         )
+    hours.check(site.closed_hours, site.time_zone)
     connector_of(site).validate(site.recipe)
 
 

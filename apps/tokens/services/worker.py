@@ -17,7 +17,7 @@ from django.db import DatabaseError
 
 from apps.common.clock import database_now, monotonic
 from apps.tokens.models import WorkerProcess
-from apps.tokens.services import admission, execution, hints, recovery, reports
+from apps.tokens.services import admission, execution, hints, recovery, reports, site_health
 from apps.tokens.services.owner import Owner, host_name
 from apps.tokens.services.threads import DatabaseThreads
 
@@ -123,10 +123,13 @@ class Drain:
                 self.stopping = True
 
     async def _probe(self) -> None:
+        """Ask sites about reported tokens, and broken sites about themselves."""
         while True:
             with suppress(DatabaseError):
                 while await reports.probe_one(self.threads):
-                    pass
+                    continue
+                while await site_health.ask_one(self.threads):
+                    continue
             await asyncio.sleep(settings.LATCHKEY_POLL_S)
 
     async def _sweep(self) -> None:

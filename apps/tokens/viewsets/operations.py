@@ -12,7 +12,14 @@ from rest_framework.viewsets import GenericViewSet
 from apps.access import audit
 from apps.access.contracts import AuditKind, Scope
 from apps.access.permissions import scope
-from apps.tokens.models import AdmissionLimits, RecoveryAction, WorkerProcess
+from apps.tokens.models import (
+    AdmissionLimits,
+    BreakerTransition,
+    RecoveryAction,
+    SiteBreaker,
+    WorkerProcess,
+)
+from apps.tokens.serializers.explain import BreakerTransitionOutput, SiteBreakerOutput
 from apps.tokens.serializers.rows import (
     AdmissionLimitsSerializer,
     RecoveryActionOutput,
@@ -41,6 +48,30 @@ class RecoveryActionViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[R
     ordering_fields = ["at"]
     ordering = ["-at"]
     queryset = RecoveryAction.objects.all()
+
+
+class SiteBreakerViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[SiteBreaker]):
+    """The breakers of sites that ever failed; `POST sites/{slug}/breaker` sets one."""
+
+    permission_classes = [scope(read=Scope.OPERATE)]
+    serializer_class = SiteBreakerOutput
+    filterset_fields = ["state"]
+    ordering_fields = ["changed_at", "trips"]
+    ordering = ["site__slug"]
+    queryset = SiteBreaker.objects.select_related("site")
+
+
+class BreakerTransitionViewSet(
+    ListModelMixin, RetrieveModelMixin, GenericViewSet[BreakerTransition]
+):
+    """Every change of every breaker, the newest first."""
+
+    permission_classes = [scope(read=Scope.OPERATE)]
+    serializer_class = BreakerTransitionOutput
+    filterset_fields = {"site__slug": ["exact"], "after": ["exact"], "at": ["gte", "lt"]}
+    ordering_fields = ["at"]
+    ordering = ["-at"]
+    queryset = BreakerTransition.objects.select_related("site")
 
 
 class LimitsView(APIView):

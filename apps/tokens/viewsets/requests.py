@@ -16,6 +16,7 @@ from apps.access.permissions import scope
 from apps.access.services import principal_of, require
 from apps.tokens.filters import LoginAttemptFilter, TokenRequestFilter
 from apps.tokens.models import LoginAttempt, TokenRequest
+from apps.tokens.serializers.explain import RequestExplanationOutput
 from apps.tokens.serializers.rows import (
     CancelOutput,
     LoginAttemptOutput,
@@ -23,7 +24,7 @@ from apps.tokens.serializers.rows import (
     RequestIdOutput,
     TokenRequestOutput,
 )
-from apps.tokens.services import progress, requests
+from apps.tokens.services import explain, progress, requests
 from apps.tokens.services.requests import Asker
 from apps.tokens.viewsets.scoping import granted
 
@@ -47,6 +48,12 @@ class TokenRequestViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Tok
     def status(self, request: Request, **_: Any) -> Response:
         """Say how far the request is, and when to ask again."""
         return Response(ProgressOutput(progress.of(self.get_object())).data)
+
+    @extend_schema(responses=RequestExplanationOutput)
+    @action(detail=True, methods=["get"], filterset_class=None)
+    def explain(self, request: Request, **_: Any) -> Response:
+        """Say what the request is waiting for, who is before it, and when it can start."""
+        return Response(RequestExplanationOutput(explain.request(self.get_object())).data)
 
     @extend_schema(request=None, responses=CancelOutput)
     @action(detail=True, methods=["post"])

@@ -17,7 +17,14 @@ from apps.access.permissions import scope
 from apps.access.services import principal_of, require
 from apps.tokens.errors import UnknownSite
 from apps.tokens.filters import AccountFilter, SiteFilter
-from apps.tokens.models import Account, Site
+from apps.tokens.models import Account, Site, SiteBreaker
+from apps.tokens.models.breakers import BreakerState
+from apps.tokens.serializers.explain import (
+    BreakerInput,
+    PauseInput,
+    SiteBreakerOutput,
+    SiteExplanationOutput,
+)
 from apps.tokens.serializers.rows import (
     AccountInput,
     AccountOutput,
@@ -25,7 +32,7 @@ from apps.tokens.serializers.rows import (
     SiteInput,
     SiteOutput,
 )
-from apps.tokens.services import accounts, sites
+from apps.tokens.services import accounts, breaker, explain, locks, sites
 from apps.tokens.viewsets.scoping import audit_of, granted
 
 
@@ -86,6 +93,51 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
 
     def perform_destroy(self, instance: Site) -> None:
         sites.remove(instance)
+
+    @extend_schema(responses=SiteExplanationOutput)
+    @action(detail=True, methods=["get"], filterset_class=None)
+    def explain(self, request: Request, **_: Any) -> Response:
+        """Say what holds the site's logins back, and what would run next as which account."""
+        return Response(SiteExplanationOutput(explain.site(self.get_object())).data)
+
+    @extend_schema(request=BreakerInput, responses=SiteBreakerOutput)
+    @action(detail=True, methods=["post"])
+    def breaker(self, request: Request, **_: Any) -> Response:
+        """Force the site's breaker open or closed, or reset it (`closed`)."""
+        body = BreakerInput(data=request.data)
+        row = self._operated(request, body)
+        with locks.admission() as at:
+            state = BreakerState(body.validated_data["state"])
+            breaker.force(row, state, at=at, by=principal_of(request).name)
+        return Response(SiteBreakerOutput(SiteBreaker.objects.get(site=row)).data)
+
+    @extend_schema(request=PauseInput, responses=SiteOutput)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, **_: Any) -> Response:
+        """Stop all logins at the site, until a time or until it is resumed."""
+        body = PauseInput(data=request.data)
+        row = self._operated(request, body)
+        Site.objects.filter(pk=row.pk).update(
+            paused=True, paused_until=body.validated_data.get("until")
+        )
+        return Response(self._shown(row))
+
+    @extend_schema(request=None, responses=SiteOutput)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, **_: Any) -> Response:
+        """Let the site log in again."""
+        row = self._operated(request, PauseInput(data={}))
+        Site.objects.filter(pk=row.pk).update(paused=False, paused_until=None)
+        return Response(self._shown(row))
+
+    def _operated(self, request: Request, body: BaseSerializer[Any]) -> Site:
+        """Check the scope and the body of an operation, and write its audit line."""
+        require(principal_of(request), Scope.OPERATE)
+        body.is_valid(raise_exception=True)
+        row: Site = self.get_object()
+        details = {"operation": self.action, **body.validated_data}
+        audit.record(audit_of(request, AuditKind.SETTINGS, site=row.slug, details=details))
+        return row
 
     def _guard_hosts(self, serializer: BaseSerializer[Site], *, before: list[str]) -> None:
         """Need a scope of its own to say where passwords may be sent, and audit it."""

@@ -88,7 +88,19 @@ def test_priority_goes_first_and_patience_overtakes_it():
     early = timezone.now() - timedelta(seconds=10)
     TokenRequest.objects.filter(pk=pks["old_batch"]).update(order_at=early)
     ask("court_zxfw", "person")
-    assert [name for _, name in claims()] == ["old_batch", "person", "new_batch"]
+    assert [name for _, name in claims()] == ["old_batch", "person"]
+
+
+def test_background_work_leaves_a_permit_to_whoever_waits_in_person():
+    for slug in ("a", "b", "c"):
+        account = make_account(make_site(slug))
+        requests.ask(
+            Demand(site=account.site, account=account, reason="warm_up", queue="batch"), asker=None
+        )
+    assert len(claims()) == 2
+    make_account(make_site("d"))
+    ask("d")
+    assert claims() == [("d", "alice")]
 
 
 def test_a_queue_is_served_by_its_own_cluster_only(settings):

@@ -75,9 +75,10 @@ class Command(BaseCommand):
         at, limits = database_now(), AdmissionLimits.current()
         rows = site.accounts.filter(pk=account.pk) if account else site.accounts.all()
         reasons = [
-            f"{row.username}: {why.code}" + (f" until {why.until:%F %T %Z}" if why.until else "")
-            for row in selection.with_facts(rows)
-            if (why := selection.why_not(row, at=at, limits=limits))
+            f"{found.account.username}: {why.code}"
+            + (f" until {why.until:%F %T %Z}" if why.until else "")
+            for found in selection.judge(rows, site=site, at=at, limits=limits)
+            if (why := found.why_not)
         ]
         told = "; ".join(reasons) or "a limit is reached, or the same login is being made already"
         return f"No login could start: {told}."

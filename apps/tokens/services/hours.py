@@ -1,0 +1,120 @@
+"""When a site is open for logins: closed hours in the site's time zone, and pauses.
+
+Closed hours are a list of `{"days": [...], "from": "HH:MM", "to": "HH:MM"}`; without `days`, every
+day; `to` before `from` runs over midnight and belongs to the day it begins on; "24:00" is the end
+of the day. Times are of the wall clock, so an hour that daylight saving skips or repeats follows
+the clock on the wall.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from apps.common.errors import ValidationFailed
+from apps.tokens.models import AdmissionLimits, Site
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
+_KEYS: Final = {"days", "from", "to"}
+# Closed hours repeat weekly; what is closed for all of this is closed for good.
+_LOOK_AHEAD: Final = timedelta(days=8)
+
+Span = tuple[datetime, datetime]
+
+
+def check(closed_hours: Any, time_zone: str) -> None:
+    """Raise ValidationFailed naming the field and the entry that is wrong."""
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise _wrong("time_zone", f"There is no time zone {time_zone!r}.") from None
+    if not isinstance(closed_hours, list):
+        raise _wrong("closed_hours", "Must be a list.")
+    for number, entry in enumerate(closed_hours, start=1):
+        if reason := _fault(entry):
+            raise _wrong("closed_hours", f"Entry {number}: {reason}")
+
+
+def opens_at(site: Site, *, at: datetime) -> datetime | None:
+    """Return when the site opens next if it is closed or paused at `at`.
+
+    `at` itself means open now; None means closed until a person acts.
+    """
+    moment = at
+    if site.paused:
+        if site.paused_until is None:
+            return None
+        moment = max(moment, site.paused_until)
+    spans = _spans(site, moment)
+    for begin, end in spans:
+        if begin <= moment < end:
+            moment = end
+    return None if moment - at > _LOOK_AHEAD and _always(spans, at) else moment
+
+
+def is_open(site: Site, *, at: datetime) -> bool:
+    """Say whether logins may be made at this site now."""
+    return opens_at(site, at=at) == at
+
+
+def closed_sites(sites: Iterable[Site], limits: AdmissionLimits, *, at: datetime) -> set[Any]:
+    """Return the ids of the sites that are closed; all of them while everything is paused."""
+    return {site.pk for site in sites if limits.paused or not is_open(site, at=at)}
+
+
+def _spans(site: Site, at: datetime) -> list[Span]:
+    """Return the closed spans around `at`, sorted and merged, in UTC."""
+    if not site.closed_hours:
+        return []
+    zone = ZoneInfo(site.time_zone)
+    today = at.astimezone(zone).date()
+    spans = sorted(
+        span
+        for offset in range(-1, _LOOK_AHEAD.days + 1)
+        for entry in site.closed_hours
+        if (span := _span(entry, today + timedelta(days=offset), zone))
+    )
+    merged: list[Span] = []
+    for begin, end in spans:
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _span(entry: Mapping[str, Any], day: date, zone: ZoneInfo) -> Span | None:
+    if DAYS[day.weekday()] not in entry.get("days", DAYS):
+        return None
+    begin, end = _moment(day, entry["from"], zone), _moment(day, entry["to"], zone)
+    if end <= begin:
+        end = _moment(day + timedelta(days=1), entry["to"], zone)
+    return begin, end
+
+
+def _moment(day: date, text: str, zone: ZoneInfo) -> datetime:
+    if text == "24:00":
+        return datetime.combine(day + timedelta(days=1), time(), zone)
+    return datetime.combine(day, time.fromisoformat(text), zone)
+
+
+def _always(spans: list[Span], at: datetime) -> bool:
+    return any(begin <= at and end - at >= _LOOK_AHEAD - timedelta(days=1) for begin, end in spans)
+
+
+def _fault(entry: Any) -> str:
+    if not isinstance(entry, dict) or not {"from", "to"} <= set(entry) <= _KEYS:
+        return "needs from and to, and may have days."
+    for name in ("from", "to"):
+        if not isinstance(entry[name], str) or not _TIME.fullmatch(entry[name]):
+            return f"{name} must be HH:MM."
+    days = entry.get("days", [])
+    if not isinstance(days, list) or not all(day in DAYS for day in days):
+        return f"days must be among {', '.join(DAYS)}."
+    return ""
+
+
+def _wrong(field: str, reason: str) -> ValidationFailed:
+    return ValidationFailed(f"{field}: {reason}", details={"errors": {field: [reason]}})
