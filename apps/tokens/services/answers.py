@@ -8,6 +8,8 @@ from typing import Any, Final
 from django.conf import settings
 
 from apps.access.contracts import Principal
+from apps.common import events
+from apps.common.clock import monotonic
 from apps.tokens.models import TokenRequest
 from apps.tokens.services import acquisition, bodies, waiting
 from apps.tokens.services.acquisition import AcquireSpec, HandOut, Ticket
@@ -21,7 +23,7 @@ def answer(
     spec: AcquireSpec, *, principal: Principal, max_wait_s: float, remote_address: str
 ) -> tuple[int, dict[str, Any]]:
     """Obtain, wait if asked to, and return (200, token) or (202, ticket). Blocks."""
-    found = acquisition.obtain(spec, principal=principal, remote_address=remote_address)
+    found = obtain(spec, principal=principal, remote_address=remote_address)
     if isinstance(found, HandOut):
         return 200, bodies.hand_out(found)
     view = None
@@ -32,6 +34,15 @@ def answer(
     if view is None:
         return pending(found)
     return served(found, view, principal=principal, remote_address=remote_address)
+
+
+def obtain(spec: AcquireSpec, *, principal: Principal, remote_address: str) -> HandOut | Ticket:
+    """Do as `acquisition.obtain`, and measure it."""
+    began = monotonic()
+    found = acquisition.obtain(spec, principal=principal, remote_address=remote_address)
+    if isinstance(found, HandOut):
+        events.handed_out(site=found.token.site, cached=True, took_s=monotonic() - began)
+    return found
 
 
 def served(
@@ -45,6 +56,7 @@ def served(
         cached=False,
         remote_address=remote_address,
     )
+    events.handed_out(site=view.site, cached=False)
     found = HandOut(token=view, cached=False, ttl_unattainable=ticket.ttl_unattainable)
     return 200, bodies.hand_out(found)
 

@@ -127,7 +127,8 @@ def _lets_a_probe(row: SiteBreaker, *, at: datetime) -> bool:
         return bool(row.open_until and row.open_until <= at and row.healthy_at)
     if row.state != BreakerState.HALF_OPEN:
         return False
-    return not LoginAttempt.objects.filter(pk=row.probe, outcome=Outcome.OPEN).exists()
+    probing = LoginAttempt.objects.filter(site=row.site_id, outcome=Outcome.OPEN)
+    return row.probe is None or not probing.filter(pk=row.probe).exists()
 
 
 def _count_answer(attempt: LoginAttempt, *, at: datetime) -> None:

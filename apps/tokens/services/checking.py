@@ -8,6 +8,7 @@ wrong password again, and a token it obtains is kept.
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import transaction
 
@@ -48,7 +49,7 @@ def check(
     return LoginAttempt.objects.filter(request=request_id).select_related("account").first()
 
 
-def _held_request(site: Site, account: Account | None) -> object:
+def _held_request(site: Site, account: Account | None) -> UUID | None:
     """Make a request that the workers leave alone; None if there is a live one already."""
     tokens = StoredToken.objects.filter(account__site=site).values_list("version", flat=True)
     with transaction.atomic():
@@ -64,7 +65,7 @@ def _held_request(site: Site, account: Account | None) -> object:
     return pk
 
 
-def _end(request_id: object) -> None:
+def _end(request_id: UUID) -> None:
     """End what is left of the request: a check does not go on by itself."""
     row = TokenRequest.objects.live().filter(pk=request_id).first()
     if row is not None:

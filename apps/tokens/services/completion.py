@@ -7,13 +7,17 @@ history row change together.
 
 import random
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 from django.db.models import F
 
+from apps.common import events
 from apps.common.crypto import fingerprint
+from apps.common.monitoring import timed
 from apps.tokens.contracts import LoginGrant, TokenMaterial
 from apps.tokens.errors import (
     AccountNeedsAction,
@@ -42,6 +46,7 @@ BACKOFF_BASE_S: Final = 2.0
 BACKOFF_MAX_S: Final = 60.0
 
 
+@timed(events.STORE_S)
 def succeed(attempt_id: UUID, grant: LoginGrant, *, refreshed: bool = False) -> bool:
     """Store the token and end the request; False if the result is of an old world.
 
@@ -62,6 +67,7 @@ def succeed(attempt_id: UUID, grant: LoginGrant, *, refreshed: bool = False) -> 
         took_s = (at - attempt.started_at).total_seconds()
         _end_served(attempt, token, took_s=took_s, at=at)
         lookup.forget(attempt.account)
+    events.login_ended(site=attempt.site.slug, took_s=took_s)
     log.info("login_succeeded", site=attempt.site.slug, took_s=round(took_s, 3))
     return True
 
@@ -86,6 +92,7 @@ def fail(attempt_id: UUID, error: LoginFailure) -> bool:
         _penalise(attempt, error, at=at)
         breaker.failed(attempt, error, at=at)
         after_failure(attempt, error, at=at)
+    _measure_failure(attempt, error)
     log.info("login_failed", site=attempt.site.slug, code=error.code, blame=error.blame)
     return True
 
@@ -98,6 +105,7 @@ def lose(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> bool:
         return False
     breaker.probe_unknown(closed, at=at)
     after_failure(closed, error, at=at)
+    transaction.on_commit(partial(_measure_failure, closed, error), robust=True)
     return True
 
 
@@ -148,6 +156,14 @@ def _close(
     if not changed:
         return None
     return LoginAttempt.objects.select_related("site", "account__site").get(pk=attempt_id)
+
+
+def _measure_failure(attempt: LoginAttempt, error: LoginFailure) -> None:
+    ended = attempt.finished_at or attempt.started_at
+    took_s = (ended - attempt.started_at).total_seconds()
+    events.login_ended(
+        site=attempt.site.slug, took_s=took_s, error_type=error.error_type, code=error.code
+    )
 
 
 def _same_world(attempt: LoginAttempt) -> bool:

@@ -1,8 +1,8 @@
 """The token that is there already: from the cache, or from its row.
 
 What is cached is a `TokenView` as a plain dictionary, under `site/account`, and under `site/*`
-the names of the accounts that have one. An absent token is not cached: the next login would have to find and
-drop that in every process. Whoever changes a token's row calls `forget`.
+the names of the accounts that have one. An absent token is not cached: the next login would have
+to find and drop that in every process. Whoever changes a token's row calls `forget`.
 """
 
 from collections.abc import Callable, Mapping

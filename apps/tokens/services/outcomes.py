@@ -1,12 +1,14 @@
 """The one place where a request ends: a compare-and-swap, and its history row with it."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from django.db import DatabaseError, transaction
 
+from apps.common import events
 from apps.history import services as history
 from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.tokens.models import TokenRequest
@@ -40,6 +42,7 @@ def end(
     )
     if changed:
         write_history(pk)
+        transaction.on_commit(partial(_measure, pk), robust=True)
     return bool(changed)
 
 
@@ -56,6 +59,17 @@ def write_history(pk: UUID) -> bool:
     if row.history_pending:
         TokenRequest.objects.filter(pk=pk).update(history_pending=False)
     return True
+
+
+def _measure(pk: UUID) -> None:
+    row = TokenRequest.objects.select_related("site").get(pk=pk)
+    ended, started = row.finished_at or row.created_at, row.started_at
+    events.acquisition_ended(
+        site=row.site.slug,
+        status=events.CANCELLED if row.status == Status.CANCELLED else _history_status(row),
+        total_s=(ended - row.created_at).total_seconds(),
+        queue_wait_s=(started - row.created_at).total_seconds() if started else None,
+    )
 
 
 def _record(row: TokenRequest) -> AcquisitionRecord:
