@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
+from apps.common import events
 from apps.common.parsers import refuse_large
 from apps.common.problems import language_of, problem_of
 from apps.common.request_context import bind
@@ -45,8 +46,12 @@ async def serve(
             language = language_of(header(scope, "accept-language") or "")
             status, headers, content = problem_of(error, language=language, instance=scope["path"])
         await respond(send, status, content, headers | {"X-Request-ID": request_id})
+        took_s = time.perf_counter() - begun
+        events.request_answered(
+            method=scope["method"], route=scope["path"], status=status, took_s=took_s
+        )
         if access_log.isEnabledFor(logging.INFO):
-            took_ms = (time.perf_counter() - begun) * 1000
+            took_ms = took_s * 1000
             access_log.info("%s %s %d %.1fms", scope["method"], scope["path"], status, took_ms)
 
 

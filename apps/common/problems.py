@@ -14,6 +14,7 @@ from django.utils.translation.trans_real import (
 )
 from rest_framework.response import Response
 
+from apps.common import events
 from apps.common.errors import BrokerError, DatabaseUnavailable, SystemFailed
 from apps.common.problem_mapping import Conflict, DatabaseFailed, Unexpected, broker_error_of
 from apps.common.problem_texts import UNEXPECTED, texts_of
@@ -38,6 +39,7 @@ def problem_of(
     """
     known = broker_error_of(error)
     _log(error, known, path=instance)
+    events.problem_answered(error_type=known.error_type, code=known.code)
     headers = {
         "Content-Type": CONTENT_TYPE,
         "Content-Language": language,

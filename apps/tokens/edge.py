@@ -8,6 +8,7 @@ from django.conf import settings
 
 from apps.access import services as access
 from apps.access.contracts import Principal
+from apps.access.contracts import Scope as Permission
 from apps.access.throttling import consume
 from apps.common.edge import (
     Answer,
@@ -18,7 +19,7 @@ from apps.common.edge import (
     read_body,
     remote_address,
 )
-from apps.common.parsers import parse_json
+from apps.common.parsers import parse_json, refuse_other_content
 from apps.tokens.errors import AcquisitionFailed
 from apps.tokens.serializers.acquire import AcquireInput
 from apps.tokens.services import acquisition, answers, bodies, threads, waiting
@@ -85,9 +86,10 @@ _room = WaitingRoom()
 async def acquire(scope: Scope, receive: Receive) -> Answer:
     """`POST tokens/acquire`. Waits LATCHKEY_EDGE_WAIT_S unless the caller says how long."""
     body = await read_body(scope, receive)
+    kind = header(scope, "content-type") or ""
     raw_key = key_of(scope) or ""
     address = remote_address(scope)
-    started = await threads.shared().run(_start, raw_key, body, address)
+    started = await threads.shared().run(_start, raw_key, body, kind, address)
     found, principal = started.found, started.principal
     if isinstance(found, HandOut):
         return 200, bodies.hand_out(found)
@@ -107,14 +109,19 @@ def key_of(scope: Scope) -> str | None:
     return header(scope, "x-api-key")
 
 
-def _start(raw_key: str, body: bytes, address: str) -> _Started:
+def _start(raw_key: str, body: bytes, kind: str, address: str) -> _Started:
+    """Refuse in the order in which the other face does, so that both give the same answer."""
     principal = access.authenticate(raw_key)
+    access.require(principal, Permission.TOKENS_READ)
     consume(principal)
-    content: Any = parse_json(body)
+    content: Any = {}
+    if body:
+        refuse_other_content(kind)
+        content = parse_json(body)
     form = AcquireInput(data=content)
     form.is_valid(raise_exception=True)
     wanted_s = form.validated_data.get("max_wait_s", settings.LATCHKEY_EDGE_WAIT_S)
-    found = acquisition.obtain(form.to_spec(), principal=principal, remote_address=address)
+    found = answers.obtain(form.to_spec(), principal=principal, remote_address=address)
     patience_s = 0.0
     if isinstance(found, Ticket):
         patience_s = acquisition.patience_s(wanted_s, ceiling_s=settings.LATCHKEY_MAX_WAIT_S)
