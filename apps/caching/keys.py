@@ -5,6 +5,7 @@ So only a keyed hash of it goes there; a plain hash of an e-mail address can be 
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from apps.common.crypto import fingerprint
@@ -12,6 +13,7 @@ from apps.common.errors import ValidationFailed
 
 NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 EVERYTHING: Final = "*"
+REMEMBERED: Final = 10_000
 
 
 def check_namespace(namespace: str) -> str:
@@ -23,6 +25,7 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+@lru_cache(maxsize=REMEMBERED)
 def digest(namespace: str, key: str) -> str:
     """Return the keyed hash that stands for this key: 32 hex digits, the same on every host."""
     return fingerprint(key.encode("utf-8", "surrogatepass"), purpose=f"cache:{namespace}")

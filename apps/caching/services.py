@@ -36,7 +36,7 @@ def get(namespace: str, key: str, default: Any = None) -> Any:
     if entry is not None:
         return unpack(entry.payload())
     found = _there(runtime, space, key, digest(namespace, key))
-    return default if found is None else found.value
+    return default if found is None else found[0]
 
 
 def get_many(namespace: str, keys: Iterable[str]) -> dict[str, Any]:
@@ -101,7 +101,10 @@ def lookup(
         return found
     name = digest(namespace, key)
     if loader is None:
-        return _there(runtime, space, key, name)
+        there = _there(runtime, space, key, name)
+        if there is None:
+            return None
+        return Lookup(there[0], Layer.L2, False, resolving.outcome_of(there[1], Layer.L2).age_s)
     wanted = Wanted(ttl_s, expires_at, deadline_s)
     try:
         return _lookup_of(fly(runtime, space, key, name, wanted, loader))
@@ -258,18 +261,20 @@ def _here(runtime: Runtime, space: Space, key: str) -> tuple[Lookup, Entry] | No
     return Lookup(unpack(entry.payload()), Layer.L1, False, now - entry.stored_at), entry
 
 
-def _there(runtime: Runtime, space: Space, key: str, name: str) -> Lookup | None:
+def _there(
+    runtime: Runtime, space: Space, key: str, name: str
+) -> tuple[Any, resolving.Found] | None:
     ticket = space.ticket(name)
     found = resolving.fetch(runtime, space, name)
     if found is None or not found.fresh():
         return None
     try:
-        known = _lookup_of(resolving.outcome_of(found, Layer.L2))
+        value = unpack(found.envelope.payload)
     except Undecodable:
         runtime.unreadable.note("corrupt_values")
         return None
     resolving.keep(runtime, space, key, name, found, ticket=ticket)
-    return known
+    return value, found
 
 
 def _lookup_of(outcome: Outcome) -> Lookup:

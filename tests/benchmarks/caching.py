@@ -19,6 +19,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from config.embedded import embedded_valkey
@@ -93,12 +94,16 @@ def l1_hit() -> list[Row]:
     from django.core.cache.backends.locmem import LocMemCache
 
     from apps.caching import services
+    from apps.caching.contracts import Layer
+    from apps.caching.runtime import current
 
     locmem, lru, lock = LocMemCache("benchmark", {}), LRUCache(1_000), threading.Lock()
     locmem.set("key", VALUE)
     lru["key"] = VALUE
     for namespace in ("tokens", "blacklist"):
         services.set(namespace, "key", VALUE)
+
+    space = current().space("blacklist")
 
     def from_lru() -> object:
         with lock:
@@ -108,6 +113,7 @@ def l1_hit() -> list[Row]:
         {
             "L1 hit, decrypted": lambda: services.get("tokens", "key"),
             "L1 hit, plain": lambda: services.get("blacklist", "key"),
+            "counting a read of L2": partial(space.count, Layer.L2, 0),
             "  LocMemCache (pickle)": lambda: locmem.get("key"),
             "  cachetools.LRUCache, lock": from_lru,
         },
@@ -117,8 +123,9 @@ def l1_hit() -> list[Row]:
     rows: list[Row] = []
     for name, seconds in took.items():
         middle = statistics.median(seconds) * 1e6
-        goal = "≤ 6 µs" if name == "L1 hit, decrypted" else ""
-        rows.append((name, f"{middle:.1f} µs", goal, middle <= 6 if goal else None))
+        goal = {"L1 hit, decrypted": 6.0, "counting a read of L2": 1.0}.get(name)
+        met = None if goal is None else middle <= goal
+        rows.append((name, f"{middle:.1f} µs", f"≤ {goal:g} µs" if goal else "", met))
     return rows
 
 
