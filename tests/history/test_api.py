@@ -22,11 +22,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def api(monkeypatch) -> APIClient:
+def api(db, monkeypatch) -> APIClient:
     # Keys and scopes are tested where they live; here a session is enough.
     monkeypatch.setattr(HistoryViewSet, "permission_classes", [])
     client = APIClient()
-    client.force_authenticate(get_user_model()(username="operator"))
+    client.force_authenticate(get_user_model().objects.create_superuser("operator"))
     return client
 
 
