@@ -95,11 +95,11 @@ class Space:
     def read(self, key: str, now: float, told_until: float) -> Entry | None:
         """Return the entry if it may be served; `told_until` ends our trust in invalidations."""
         with self.lock:
-            try:
-                entry = self._entries[key]
-            except KeyError:
+            # Asking first is cheap; cachetools raises twice for what is not there.
+            if key not in self._entries:
                 self._own[counters.MISSES] += 1
                 return None
+            entry = self._entries[key]
             if now < entry.fresh_until and (now < told_until or now < entry.distrust_at):
                 self._own[counters.HITS] += 1
                 if entry.negative:
