@@ -212,6 +212,7 @@ Q_CLUSTER = {
 }
 
 # Audit and logs ----------------------------------------------------------------------------
+LATCHKEY_AUDIT_KEEP_DAYS = env.integer("LATCHKEY_AUDIT_KEEP_DAYS", 365, minimum=1)
 LATCHKEY_AUDIT_DIR = Path(env.text("LATCHKEY_AUDIT_DIR", str(DATA_DIR / "audit")))
 LATCHKEY_LOG_FORMAT = env.choice("LATCHKEY_LOG_FORMAT", "console", allowed=["console", "json"])
 LATCHKEY_LOG_LEVEL = env.choice(

@@ -100,10 +100,21 @@ class Site(models.Model):
         help_text='When nothing logs in: [{"days": ["sat"], "from": "00:00", "to": "24:00"}]',
     )
     time_zone = models.CharField(max_length=64, default="UTC", help_text="Of the closed hours.")
+    keep_warm = models.PositiveIntegerField(
+        default=0, help_text="Accounts whose tokens are kept fresh though nobody asks."
+    )
+    warm_hours = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="When to keep them warm, as closed hours; empty: always.",
+    )
     user_agent = models.CharField(max_length=300, blank=True)
     proxy = EncryptedJSONField(null=True, blank=True)
     token_serial = models.PositiveBigIntegerField(
         default=0, editable=False, help_text="The version of the newest token of any account."
+    )
+    learned_ttl_s = models.PositiveIntegerField(
+        null=True, editable=False, help_text="How long tokens really work, where that is shorter."
     )
     observed_ttl_s = models.PositiveIntegerField(
         null=True, editable=False, help_text="The life of the newest token, as the site gave it."

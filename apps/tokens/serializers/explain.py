@@ -1,7 +1,9 @@
 """Explanations, breakers and pauses."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.tokens.models import BreakerTransition, SiteBreaker
@@ -78,3 +80,29 @@ class PauseInput(StrictSerializer):
     """`POST sites/{slug}/pause`."""
 
     until = serializers.DateTimeField(required=False, allow_null=True)
+
+
+@extend_schema_field(serializers.DateTimeField(allow_null=True))
+class EpochAsTime(serializers.FloatField):
+    """Seconds since the epoch inside, an ISO time outside."""
+
+    def to_representation(self, value: Any) -> Any:
+        return datetime.fromtimestamp(value, tz=UTC).isoformat().replace("+00:00", "Z")
+
+
+class BlockedOutput(serializers.Serializer[Any]):
+    """One entry of `GET sites/{slug}/blacklist`; `until` null means until a person acts."""
+
+    account = serializers.CharField()
+    reason = serializers.CharField()
+    until = EpochAsTime(allow_null=True)
+
+
+class AccountStatisticsOutput(serializers.Serializer[Any]):
+    """One entry of `GET sites/{slug}/statistics`; the rate is null before the first login."""
+
+    account = serializers.CharField()
+    successes = serializers.IntegerField()
+    failures = serializers.IntegerField()
+    success_rate = serializers.FloatField(allow_null=True)
+    last_success_at = EpochAsTime(allow_null=True)

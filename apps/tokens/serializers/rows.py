@@ -39,6 +39,8 @@ _SITE_FIELDS = [
     "breaker_open_s",
     "breaker_slow_s",
     "closed_hours",
+    "keep_warm",
+    "warm_hours",
     "time_zone",
     "user_agent",
 ]
@@ -93,6 +95,7 @@ class SiteOutput(serializers.ModelSerializer[Site]):
             *_SITE_FIELDS,
             "token_serial",
             "observed_ttl_s",
+            "learned_ttl_s",
             "accounts_count",
             "created_at",
             "updated_at",

@@ -12,7 +12,7 @@ from apps.common.crypto import fingerprint
 from apps.common.errors import BusinessRuleViolated
 from apps.tokens.contracts import Credentials
 from apps.tokens.models import Account, RefreshToken, SecretVerdict, StoredToken
-from apps.tokens.services import lookup
+from apps.tokens.services import directory, lookup
 from apps.tokens.services.sites import connector_of, site_config
 
 
@@ -20,7 +20,9 @@ def create(account: Account, secrets: Mapping[str, str]) -> None:
     """Save a new account with its secrets."""
     account.secrets = {name: value for name, value in secrets.items() if value != ""}
     account.secret_fingerprint = secret_fingerprint(account, account.secrets)
-    account.save(force_insert=True)
+    with transaction.atomic():
+        account.save(force_insert=True)
+        directory.forget_accounts(account.site.slug)
 
 
 def update(
@@ -33,6 +35,7 @@ def update(
         if secrets is not None:
             set_secrets(account, secrets)
         lookup.forget(account)
+        directory.forget_accounts(account.site.slug)
 
 
 def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
@@ -58,6 +61,7 @@ def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
             needs_action="",
         )
         RefreshToken.objects.filter(account=account).delete()
+        directory.forget_accounts(account.site.slug)
     account.refresh_from_db()
 
 
@@ -67,6 +71,7 @@ def remove(account: Account) -> None:
         if account.logins.filter(outcome="").exists():
             raise BusinessRuleViolated("A login of this account is running; try again when done.")
         lookup.forget(account)
+        directory.forget_accounts(account.site.slug)
         account.delete()
 
 
@@ -106,6 +111,7 @@ def allow_one_attempt(account: Account, *, by: str, reason: str) -> None:
             "allowed_once_reason": reason[:300],
         },
     )
+    directory.forget_results(account.site.slug)
 
 
 def revoke(token: StoredToken, *, reason: str) -> bool:

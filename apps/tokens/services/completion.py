@@ -36,7 +36,7 @@ from apps.tokens.models import (
 )
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Stage, Status
-from apps.tokens.services import breaker, locks, lookup, outcomes, refresh
+from apps.tokens.services import breaker, directory, freshness, locks, lookup, outcomes, refresh
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,7 @@ def succeed(attempt_id: UUID, grant: LoginGrant, *, refreshed: bool = False) -> 
             refresh.start_lineage(attempt.account, grant, at=at)
         _credit(attempt, at=at, refreshed=refreshed)
         breaker.succeeded(attempt, at=at)
+        directory.forget_results(attempt.site.slug)
         took_s = (at - attempt.started_at).total_seconds()
         _end_served(attempt, token, took_s=took_s, at=at)
         lookup.forget(attempt.account)
@@ -91,6 +92,7 @@ def fail(attempt_id: UUID, error: LoginFailure) -> bool:
             return False
         _penalise(attempt, error, at=at)
         breaker.failed(attempt, error, at=at)
+        directory.forget_results(attempt.site.slug)
         after_failure(attempt, error, at=at)
     _measure_failure(attempt, error)
     log.info("login_failed", site=attempt.site.slug, code=error.code, blame=error.blame)
@@ -190,8 +192,6 @@ def _store_token(attempt: LoginAttempt, grant: LoginGrant, *, at: datetime) -> S
     if life_s <= 0:
         raise UnexpectedPage("The site gave a token that is over already; compare the clocks.")
     margin_s = min(site.safety_margin_s, life_s / 2)
-    # Jitter spreads the renewals of tokens that were acquired together.
-    lead_s = min(site.refresh_lead_s, life_s / 4) * random.uniform(0.8, 1.0)  # noqa: S311
     Site.objects.filter(pk=site.pk).update(
         token_serial=F("token_serial") + 1, observed_ttl_s=int(life_s)
     )
@@ -204,7 +204,9 @@ def _store_token(attempt: LoginAttempt, grant: LoginGrant, *, at: datetime) -> S
     token.issued_at = at
     token.expires_at = expires_at
     token.usable_until = expires_at - timedelta(seconds=margin_s)
-    token.refresh_after = token.usable_until - timedelta(seconds=lead_s)
+    token.refresh_after = freshness.refresh_after(
+        site, issued_at=at, usable_until=token.usable_until
+    )
     token.idle_ttl_s = int(grant.idle_ttl_s) if grant.idle_ttl_s else None
     token.idle_until = at + timedelta(seconds=grant.idle_ttl_s) if grant.idle_ttl_s else None
     token.revoked_at, token.revoked_reason = None, ""

@@ -24,17 +24,17 @@ _LOOK_AHEAD: Final = timedelta(days=8)
 Span = tuple[datetime, datetime]
 
 
-def check(closed_hours: Any, time_zone: str) -> None:
+def check(closed_hours: Any, time_zone: str, *, field: str = "closed_hours") -> None:
     """Raise ValidationFailed naming the field and the entry that is wrong."""
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise _wrong("time_zone", f"There is no time zone {time_zone!r}.") from None
     if not isinstance(closed_hours, list):
-        raise _wrong("closed_hours", "Must be a list.")
+        raise _wrong(field, "Must be a list.")
     for number, entry in enumerate(closed_hours, start=1):
         if reason := _fault(entry):
-            raise _wrong("closed_hours", f"Entry {number}: {reason}")
+            raise _wrong(field, f"Entry {number}: {reason}")
 
 
 def opens_at(site: Site, *, at: datetime) -> datetime | None:
@@ -47,7 +47,7 @@ def opens_at(site: Site, *, at: datetime) -> datetime | None:
         if site.paused_until is None:
             return None
         moment = max(moment, site.paused_until)
-    spans = _spans(site, moment)
+    spans = _spans(site.closed_hours, site.time_zone, moment)
     for begin, end in spans:
         if begin <= moment < end:
             moment = end
@@ -59,21 +59,26 @@ def is_open(site: Site, *, at: datetime) -> bool:
     return opens_at(site, at=at) == at
 
 
+def is_warm_time(site: Site, *, at: datetime) -> bool:
+    """Say whether the site's tokens are to be kept warm now."""
+    if not site.warm_hours:
+        return True
+    return any(begin <= at < end for begin, end in _spans(site.warm_hours, site.time_zone, at))
+
+
 def closed_sites(sites: Iterable[Site], limits: AdmissionLimits, *, at: datetime) -> set[Any]:
     """Return the ids of the sites that are closed; all of them while everything is paused."""
     return {site.pk for site in sites if limits.paused or not is_open(site, at=at)}
 
 
-def _spans(site: Site, at: datetime) -> list[Span]:
-    """Return the closed spans around `at`, sorted and merged, in UTC."""
-    if not site.closed_hours:
-        return []
-    zone = ZoneInfo(site.time_zone)
+def _spans(weekly: Iterable[Mapping[str, Any]], time_zone: str, at: datetime) -> list[Span]:
+    """Return the spans around `at` of hours that repeat weekly, sorted and merged."""
+    zone = ZoneInfo(time_zone)
     today = at.astimezone(zone).date()
     spans = sorted(
         span
         for offset in range(-1, _LOOK_AHEAD.days + 1)
-        for entry in site.closed_hours
+        for entry in weekly
         if (span := _span(entry, today + timedelta(days=offset), zone))
     )
     merged: list[Span] = []

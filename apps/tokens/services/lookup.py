@@ -1,6 +1,6 @@
 """The token that is there already: from the cache, or from its row.
 
-What is cached is a `TokenView` as a plain dictionary, under `site/account`, and under `site/*`
+What is cached is a `TokenView` as a plain dictionary, under `site/account`, and under `site`
 the names of the accounts that have one. An absent token is not cached: the next login would have
 to find and drop that in every process. Whoever changes a token's row calls `forget`.
 """
@@ -20,7 +20,6 @@ from apps.tokens.models import Account, StoredToken
 from apps.tokens.models.sites import HandOut
 
 NAMESPACE: Final = "tokens"
-ANY: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,7 @@ def find(site: str, account: str) -> TokenView | None:
 
 def pool(site: str) -> Pool:
     """Return which accounts of a site have a usable token, the longest usable first."""
-    found = _cached(f"{site}/{ANY}", lambda: _load_pool(site))
+    found = _cached(site, lambda: _load_pool(site))
     if not found:
         return Pool(strategy=HandOut.BEST, members=())
     members = tuple(
@@ -119,7 +118,7 @@ def view_of(row: StoredToken) -> TokenView:
 def forget(account: Account) -> None:
     """Drop what is cached of an account's token, once the present transaction commits."""
     slug = account.site.slug
-    cache.invalidate_on_commit(NAMESPACE, f"{slug}/{account.username}", f"{slug}/{ANY}")
+    cache.invalidate_on_commit(NAMESPACE, f"{slug}/{account.username}", slug)
 
 
 def material_to_plain(material: TokenMaterial) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import ProbeVerdict
 from apps.tokens.models import StoredToken, TokenReport
 from apps.tokens.models.requests import Queue, Reason
-from apps.tokens.services import accounts, hints, requests
+from apps.tokens.services import accounts, freshness, hints, requests
 from apps.tokens.services.context import ProbeContext
 from apps.tokens.services.lookup import material_from_plain
 from apps.tokens.services.requests import Asker, Demand
@@ -106,6 +106,7 @@ def _settle(token: StoredToken, verdict: ProbeVerdict) -> None:
         if verdict is ProbeVerdict.BAD or doubted:
             _drop(token, asker=None)
         elif verdict is ProbeVerdict.GOOD:
+            freshness.unlearn(token, at=database_now())
             TokenReport.objects.filter(token=token, fingerprint=token.fingerprint).delete()
 
 
@@ -129,7 +130,11 @@ def _reporters(token: StoredToken) -> int:
 
 
 def _drop(token: StoredToken, *, asker: Asker | None) -> None:
-    """Take the token out of circulation and queue the one login that replaces it."""
+    """Take the token out of circulation and queue the one login that replaces it.
+
+    How long it really worked teaches the site's refresh lead.
+    """
+    freshness.learn_end(token)
     accounts.revoke(token, reason="rejected")
     requests.ask(
         Demand(

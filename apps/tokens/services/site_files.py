@@ -41,6 +41,8 @@ SITE_FIELDS: Final = (
     "breaker_open_s",
     "breaker_slow_s",
     "closed_hours",
+    "keep_warm",
+    "warm_hours",
     "time_zone",
     "user_agent",
     "recipe",

@@ -6,7 +6,7 @@ from apps.common.errors import BusinessRuleViolated, ValidationFailed
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import Connector, SiteConfig
 from apps.tokens.models import Account, Site
-from apps.tokens.services import hours, lookup
+from apps.tokens.services import directory, hours, lookup
 
 DEFAULT_USER_AGENT = "Mozilla/5.0 (compatible; Latchkey)"
 
@@ -42,6 +42,7 @@ def check(site: Site) -> None:
             details={"errors": {"allowed_hosts": ["Must be a list of host names."]}},
         )
     hours.check(site.closed_hours, site.time_zone)
+    hours.check(site.warm_hours, site.time_zone, field="warm_hours")
     connector_of(site).validate(site.recipe)
 
 
@@ -52,6 +53,7 @@ def save(site: Site) -> None:
     check(site)
     with transaction.atomic():
         site.save()
+        directory.forget_site(site.slug)
         for account in site.accounts.select_related("site"):
             lookup.forget(account)
             mark = secret_fingerprint(account, account.secrets or {})
@@ -66,4 +68,5 @@ def remove(site: Site) -> None:
             raise BusinessRuleViolated("A login at this site is running; try again when done.")
         for account in site.accounts.select_related("site"):
             lookup.forget(account)
+        directory.forget_site(site.slug)
         site.delete()

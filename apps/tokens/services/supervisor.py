@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django_q.tasks import async_task
 
+from apps.common import periodic
 from apps.common.clock import database_now, monotonic
 from apps.tokens.models import ClusterBeat, LoginAttempt, RecoveryAction, WorkerProcess
 from apps.tokens.models.attempts import Outcome
@@ -129,6 +130,7 @@ class Supervisor:
             self._guarded("tick", TICK_S, self._tick)
             self._guarded("sweep", SWEEP_EVERY_S, self._sweep)
             self._guarded("beat", BEAT_EVERY_S, self._beat)
+            periodic.run_due()
             time.sleep(TICK_S / 4)
         self._drain()
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Final, ParamSpec, TypeVar
 
 from django.db import close_old_connections
@@ -33,7 +34,9 @@ class DatabaseThreads:
             finally:
                 close_old_connections()
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        # The id of the request goes with the work: audit lines and log lines carry it.
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, call)
 
     def close(self) -> None:
         """Let the threads finish what they do, and end them."""

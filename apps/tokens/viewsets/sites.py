@@ -20,6 +20,8 @@ from apps.tokens.filters import AccountFilter, SiteFilter
 from apps.tokens.models import Account, Site, SiteBreaker
 from apps.tokens.models.breakers import BreakerState
 from apps.tokens.serializers.explain import (
+    AccountStatisticsOutput,
+    BlockedOutput,
     BreakerInput,
     PauseInput,
     SiteBreakerOutput,
@@ -32,7 +34,7 @@ from apps.tokens.serializers.rows import (
     SiteInput,
     SiteOutput,
 )
-from apps.tokens.services import accounts, breaker, explain, locks, sites
+from apps.tokens.services import accounts, breaker, directory, explain, locks, sites
 from apps.tokens.viewsets.scoping import audit_of, granted
 
 
@@ -99,6 +101,20 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
     def explain(self, request: Request, **_: Any) -> Response:
         """Say what holds the site's logins back, and what would run next as which account."""
         return Response(SiteExplanationOutput(explain.site(self.get_object())).data)
+
+    @extend_schema(responses=BlockedOutput(many=True))
+    @action(detail=True, methods=["get"], filterset_class=None, pagination_class=None)
+    def blacklist(self, request: Request, **_: Any) -> Response:
+        """List the accounts that may not log in now, why, and until when."""
+        rows = directory.blacklist(self.get_object().slug)
+        return Response(BlockedOutput(rows, many=True).data)
+
+    @extend_schema(responses=AccountStatisticsOutput(many=True))
+    @action(detail=True, methods=["get"], filterset_class=None, pagination_class=None)
+    def statistics(self, request: Request, **_: Any) -> Response:
+        """Count each account's successes and failures."""
+        rows = directory.statistics(self.get_object().slug)
+        return Response(AccountStatisticsOutput(rows, many=True).data)
 
     @extend_schema(request=BreakerInput, responses=SiteBreakerOutput)
     @action(detail=True, methods=["post"])

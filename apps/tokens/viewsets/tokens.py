@@ -69,7 +69,7 @@ class TokenViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[StoredToke
             max_wait_s=body.validated_data.get("max_wait_s", settings.LATCHKEY_WSGI_WAIT_S),
             remote_address=request.META.get("REMOTE_ADDR", ""),
         )
-        return Response(content, status=code)
+        return Response(content, status=code, headers={"Cache-Control": "no-store"})
 
     @extend_schema(request=ReportInput, responses={202: ReportOutput})
     @action(detail=True, methods=["post"])
