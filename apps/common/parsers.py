@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import IO, Any, Final, NoReturn
 
 from django.conf import settings
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 
 from apps.common.errors import ValidationFailed
@@ -87,6 +88,16 @@ class StrictJSONParser(BaseParser):
         if declared and str(declared).isdecimal():
             refuse_large(int(declared))
         return parse_json(stream.read(settings.LATCHKEY_MAX_BODY_BYTES + 1))
+
+
+def refuse_other_content(content_type: str) -> None:
+    """Refuse what DRF would not give to this parser; for handlers that DRF does not serve.
+
+    Raises UnsupportedMediaType, and InvalidJSON for another charset.
+    """
+    if content_type.split(";")[0].strip().lower() != StrictJSONParser.media_type:
+        raise UnsupportedMediaType(content_type)
+    _refuse_other_charset(content_type)
 
 
 def _refuse_other_charset(media_type: str) -> None:
