@@ -4,6 +4,7 @@ import asyncio
 import queue
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from apps.tokens.services import admission, execution, hints, reports
@@ -18,7 +19,8 @@ class BackToTheTest:
 
     async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         future: Future[Any] = Future()
-        self.calls.put((future, lambda: function(*args, **kwargs)))
+        context = copy_context()
+        self.calls.put((future, lambda: context.run(function, *args, **kwargs)))
         return await asyncio.wrap_future(future)
 
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
