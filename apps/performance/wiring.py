@@ -2,12 +2,33 @@
 
 from django.conf import settings
 
-from apps.common import measure
-from apps.performance.services import storing
+from apps.common import measure, periodic
+from apps.performance.services import keeping, sampling, storing
+
+KEEP_EVERY_S = 60.0
 
 
 def connect() -> None:
     """Store what is measured; in the background, unless the settings leave that to the caller."""
     measure.set_sink(
-        storing.store, background=getattr(settings, "LATCHKEY_METRICS_BACKGROUND", True)
+        storing.store,
+        background=getattr(settings, "LATCHKEY_METRICS_BACKGROUND", True),
+        on_tick=look,
     )
+    periodic.register("performance.sample", every_s=1.0)(sample)
+    periodic.register("performance.keep", every_s=KEEP_EVERY_S)(keep)
+
+
+def look() -> None:
+    """Look at this process, whatever it is for."""
+    sampling.sample_if_due()
+
+
+def sample() -> None:
+    """Look at the supervisor and at what all processes share."""
+    sampling.sample_if_due(role=sampling.SUPERVISOR)
+
+
+def keep() -> None:
+    """Age and delete old rows."""
+    keeping.keep()

@@ -1,6 +1,6 @@
 """Writing measurements: one additive INSERT, and honesty about what was committed."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from apps.common.database import fresh_connections
 from apps.common.measure import NotStored, Row
 from apps.performance.models import MetricBucket, Resolution
+from apps.performance.selectors import shown_since
 
 # SQLite takes 32,766 parameters; ten a row, and each measurement is in two rows.
 ROWS_A_STATEMENT: Final = 1_000
@@ -28,7 +29,7 @@ def store(rows: list[Row]) -> None:
         committing = False
         try:
             with transaction.atomic():
-                add(_values(rows))
+                add(_values(rows, shown_since()))
                 committing = True
         except Error as error:
             if committing:
@@ -75,11 +76,14 @@ def on_conflict() -> str:
     )
 
 
-def _values(rows: list[Row]) -> list[tuple[Any, ...]]:
+def _values(rows: list[Row], reset: datetime | None) -> list[tuple[Any, ...]]:
     values: list[tuple[Any, ...]] = []
     ever: dict[tuple[str, str, str, int], list[float]] = {}
     for row in rows:
         at = datetime.fromtimestamp(row.minute, tz=UTC)
+        if reset is not None and at < reset < at + timedelta(minutes=1):
+            # The rest of this minute is a period of its own: what is shown begins with it.
+            at = reset
         found = (row.n, row.total, row.lowest, row.highest)
         values.append((row.metric, at, Resolution.MINUTE, row.site, row.label, row.bucket, *found))
         there = ever.setdefault((row.metric, row.site, row.label, row.bucket), [0, 0.0, *found[2:]])

@@ -1,0 +1,67 @@
+"""A recorder, a clock and a client for the tests of metrics."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from rest_framework.test import APIClient
+
+from apps.access import services as access
+from apps.access.contracts import ANY_SITE, Grant, Scope
+from apps.common import clock, measure
+from apps.performance.services import storing
+
+
+class Time:
+    """A clock that stands still until it is told to move; half a minute past a full hour."""
+
+    def __init__(self):
+        self.at = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
+
+    def now(self):
+        return self.at
+
+    def seconds(self):
+        return self.at.timestamp()
+
+    def move(self, seconds):
+        self.at += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def time(monkeypatch):
+    moment = Time()
+    monkeypatch.setattr(clock, "now", moment.now)
+    return moment
+
+
+@pytest.fixture(autouse=True)
+def recorder(monkeypatch, request):
+    """The process' recorder, empty before and after, in the test's time if it has one."""
+    recorder = measure.recorder
+    recorder._reset()
+    recorder._known.clear()
+    recorder.dropped = 0
+    sink = recorder._sink
+    if "time" in request.fixturenames:
+        monkeypatch.setattr(recorder, "_now", request.getfixturevalue("time").seconds)
+    recorder.set_sink(storing.store)
+    yield recorder
+    recorder._reset()
+    recorder.set_sink(sink)
+
+
+@pytest.fixture
+def client(db):
+    """Make a client with a key; all scopes and sites unless told."""
+
+    def make(scopes=tuple(Scope), grants=(Grant(site=ANY_SITE),), name="robot"):
+        user, _ = get_user_model().objects.get_or_create(username="ann")
+        _, raw = access.issue_key(
+            user_id=user.pk, name=name, scopes=scopes, grants=grants, issuer=None
+        )
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {raw}")
+        return client
+
+    return make

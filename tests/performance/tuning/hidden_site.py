@@ -1,0 +1,82 @@
+"""A site whose capacity only the simulator knows, with more demand than it can serve.
+
+Virtual time, fixed seeds. Over its capacity it refuses (`rejects`) or slows everybody down
+(`slows`: the capacity is shared). The rule hears of completions once a second, as in production.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+from apps.performance.services.tuning_control import Bounds, Completion, State, advance
+
+MEAN_S = 10.0
+REFUSAL_S = 0.3
+HEAR_EVERY_S = 1.0
+
+
+@dataclass
+class Result:
+    done: int
+    rejected: int
+    oracle: float
+    limits: list
+
+    @property
+    def share(self):
+        return self.done / self.oracle
+
+    @property
+    def rejection_rate(self):
+        return self.rejected / (self.done + self.rejected)
+
+
+def run(phases, *, mode="rejects", seed=1, cv=0.3, rest_s=0.0, start=2, bounds=None, control=advance):
+    """Run phases of (capacity, oracle completions); return what was reached of the oracle's."""
+    bounds = bounds or Bounds(lowest=1, highest=16)
+    random_ = random.Random(seed)
+    sigma = math.sqrt(math.log1p(cv * cv))
+    state, now, done, rejected, rest_until = State(limit=start), 0.0, 0, 0, 0.0
+    flying, heard, number, limits = [], [], 0, []
+    end, next_hear = 0.0, HEAR_EVERY_S
+    for capacity, completions in phases:
+        end += completions * MEAN_S / capacity
+        while True:
+            while len(flying) < state.limit and now >= rest_until:
+                number += 1
+                over = mode == "rejects" and sum(not one[4] for one in flying) >= capacity
+                work = MEAN_S * random_.lognormvariate(-sigma * sigma / 2, sigma)
+                # [work left, number, began, concurrency, refused]
+                flying.append([REFUSAL_S if over else work, number, now, len(flying) + 1, over])
+            speed = 1.0
+            if mode == "slows" and len(flying) > capacity:
+                speed = capacity / len(flying)
+            first = min(flying, default=None)
+            wait_s = first[0] / (1.0 if first[4] else speed) if first else math.inf
+            at = min(now + wait_s, next_hear, end)
+            if now < rest_until:
+                at = min(at, rest_until)
+            for one in flying:
+                one[0] -= (at - now) * (1.0 if one[4] else speed)
+            now = at
+            for one in [one for one in flying if one[0] <= 1e-9]:
+                flying.remove(one)
+                heard.append(
+                    Completion(
+                        concurrency=one[3], took_s=now - one[2], ok=not one[4], rejected=one[4]
+                    )
+                )
+                done += not one[4]
+                rejected += one[4]
+                if one[4]:
+                    rest_until = now + rest_s
+            if now >= next_hear:
+                for completion in heard:
+                    state = control(state, completion, bounds=bounds).state
+                heard, next_hear = [], now + HEAR_EVERY_S
+            if now >= end:
+                limits.append(state.limit)
+                break
+    return Result(done, rejected, sum(n for _, n in phases), limits)
+
+
