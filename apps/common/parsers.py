@@ -95,7 +95,7 @@ def refuse_other_content(content_type: str) -> None:
 
     Raises UnsupportedMediaType, and InvalidJSON for another charset.
     """
-    if content_type.split(";")[0].strip().lower() != StrictJSONParser.media_type:
+    if content_type.partition(";")[0].strip().lower() != StrictJSONParser.media_type:
         raise UnsupportedMediaType(content_type)
     _refuse_other_charset(content_type)
 

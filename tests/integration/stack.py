@@ -52,12 +52,12 @@ class Stack:
     def start_web(self) -> None:
         self.web = self._start(
             "web",
-            ["-m", "uvicorn", "config.asgi:application", "--app-dir", str(ROOT), "--port"]
-            + [str(self.port), "--timeout-graceful-shutdown", "5"],
+            f"-m uvicorn config.asgi:application --app-dir {ROOT} --port {self.port} "
+            "--timeout-graceful-shutdown 5",
         )
 
     def start_workers(self) -> None:
-        self.workers = self._start("workers", [str(ROOT / "manage.py"), "workers"])
+        self.workers = self._start("workers", f"{ROOT}/manage.py workers")
 
     def wait_for_workers(self) -> None:
         """Return when a task has come back through the queue since the workers' start."""
@@ -97,10 +97,10 @@ class Stack:
         supervisor = psutil.Process(self.workers.process.pid).children()[0]
         return [supervisor, *supervisor.children(recursive=True)]
 
-    def _start(self, name: str, arguments: list[str]) -> ServerProcess:
+    def _start(self, name: str, arguments: str) -> ServerProcess:
         folder = self.folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir()
-        command = [sys.executable, *arguments]
+        command = [sys.executable, *arguments.split()]
         return processes.start(command, port=self.port, folder=folder, environment=self.environment)
 
 

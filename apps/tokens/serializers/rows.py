@@ -131,8 +131,6 @@ class AccountInput(_Strict, serializers.ModelSerializer[Account]):
         site = Site.objects.filter(slug=slug).first()
         if site is None:
             raise UnknownSite
-        if site.accounts.filter(username=attrs["username"]).exists():
-            raise serializers.ValidationError({"username": ["This site has this account."]})
         return attrs | {"site": site}
 
     def create(self, validated_data: dict[str, Any]) -> Account:

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from apps.access.contracts import ANY_SITE, AuditKind, AuditRecord, Principal
 from apps.access.services import principal_of
 from apps.common.request_context import current_request_id
-from apps.tokens.models import Account
+from apps.tokens.models import Account, Site
 
 M = TypeVar("M", bound=Model)
 
@@ -33,6 +33,14 @@ def granted(
             covered &= Q(**{f"{prefix}pk__in": _labelled(grant.site, grant.label)})
         wanted |= covered
     return rows.filter(wanted)
+
+
+def granted_sites(rows: QuerySet[Site], principal: Principal, *, whole: bool) -> QuerySet[Site]:
+    """Keep the sites that a grant concerns; with `whole`, those it covers entirely."""
+    slugs = {
+        grant.site for grant in principal.grants if not (whole and (grant.account or grant.label))
+    }
+    return rows if ANY_SITE in slugs else rows.filter(slug__in=slugs)
 
 
 def audit_of(request: Request, kind: AuditKind, **fields: Any) -> AuditRecord:

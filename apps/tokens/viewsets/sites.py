@@ -8,13 +8,14 @@ from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, ValidationError
 from rest_framework.viewsets import ModelViewSet
 
 from apps.access import audit
 from apps.access.contracts import AuditKind, Scope
 from apps.access.permissions import scope
 from apps.access.services import principal_of, require
+from apps.common.errors import NotPermitted
 from apps.tokens.errors import UnknownSite
 from apps.tokens.filters import AccountFilter, SiteFilter
 from apps.tokens.models import Account, Site, SiteBreaker
@@ -35,7 +36,7 @@ from apps.tokens.serializers.rows import (
     SiteOutput,
 )
 from apps.tokens.services import accounts, breaker, directory, explain, locks, sites
-from apps.tokens.viewsets.scoping import audit_of, granted
+from apps.tokens.viewsets.scoping import audit_of, granted, granted_sites
 
 
 class _WriteThenShow:
@@ -68,7 +69,11 @@ class _WriteThenShow:
     partial_update=extend_schema(request=SiteInput, responses=SiteOutput),
 )
 class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
-    """Sites, by slug."""
+    """Sites that the caller has grants for, by slug.
+
+    A grant for some accounts of a site is enough to see its configuration; to change it, and to
+    see what names the other accounts, the grant must cover the whole site.
+    """
 
     permission_classes = [scope(read=Scope.SITES_READ, write=Scope.SITES_WRITE)]
     filterset_class = SiteFilter
@@ -79,17 +84,21 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
     queryset = Site.objects.all()
 
     def get_queryset(self) -> QuerySet[Site]:
-        return super().get_queryset().annotate(accounts_count=Count("accounts"))
+        rows = super().get_queryset().annotate(accounts_count=Count("accounts"))
+        whole = self.action not in ("list", "retrieve")
+        return granted_sites(rows, principal_of(self.request), whole=whole)
 
     def get_serializer_class(self) -> type[BaseSerializer[Site]]:
         return SiteOutput if self.request.method == "GET" else SiteInput
 
     def perform_create(self, serializer: BaseSerializer[Site]) -> None:
+        self._guard_slug(serializer)
         self._guard_hosts(serializer, before=[])
         serializer.save()
 
     def perform_update(self, serializer: BaseSerializer[Site]) -> None:
         before = serializer.instance.allowed_hosts if serializer.instance else []
+        self._guard_slug(serializer)
         self._guard_hosts(serializer, before=before)
         serializer.save()
 
@@ -155,6 +164,12 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
         audit.record(audit_of(request, AuditKind.SETTINGS, site=row.slug, details=details))
         return row
 
+    def _guard_slug(self, serializer: BaseSerializer[Site]) -> None:
+        """Let nobody make, or rename to, a site that is not theirs."""
+        slug = serializer.validated_data.get("slug")
+        if slug and not principal_of(self.request).may_read(site=slug, account=""):
+            raise NotPermitted("Your grants do not cover this site.", details={"site": slug})
+
     def _guard_hosts(self, serializer: BaseSerializer[Site], *, before: list[str]) -> None:
         """Need a scope of its own to say where passwords may be sent, and audit it."""
         after = serializer.validated_data.get("allowed_hosts", before)
@@ -194,6 +209,8 @@ class AccountViewSet(_WriteThenShow, ModelViewSet[Account]):
             site=site, account=fields["username"], labels=labels
         ):
             raise UnknownSite
+        if fields["site"].accounts.filter(username=fields["username"]).exists():
+            raise ValidationError({"username": ["This site has this account."]})
         serializer.save()
 
     def perform_destroy(self, instance: Account) -> None:
