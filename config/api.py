@@ -7,7 +7,6 @@ urlpatterns = [
     path("", include("apps.tokens.urls")),
     path("", include("apps.access.urls")),
     path("", include("apps.caching.urls")),
-    path("", include("apps.history.urls")),
     path("", include("apps.performance.urls")),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),

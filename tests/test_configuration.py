@@ -14,7 +14,7 @@ from config import env, local_secrets
 
 ROOT = Path(__file__).parents[1]
 GOOD = {
-    "LATCHKEY_SECRET_KEY": "Zx9-" * 20,
+    "LATCHKEY_SECRET_KEY": "Zx9-Qw7_" * 10,
     "LATCHKEY_KEYS": "k1:" + "QUFB" * 10 + "QUE=",
     "LATCHKEY_FINGERPRINT_KEY": "some-fingerprint-key",
     "LATCHKEY_ALLOWED_HOSTS": "latchkey.example",

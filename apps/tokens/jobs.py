@@ -7,6 +7,7 @@ from django.conf import settings
 
 from apps.access import audit, throttling
 from apps.common import clock, periodic
+from apps.history import services as history
 from apps.tokens.models import RecoveryAction, WorkerProcess
 from apps.tokens.services import keeping
 
@@ -31,6 +32,12 @@ def clean_up() -> None:
     """Drop rate windows that are over, and audit entries past their time."""
     throttling.prune(clock.now())
     audit.purge(before=clock.now() - timedelta(days=settings.LATCHKEY_AUDIT_KEEP_DAYS))
+
+
+@periodic.register("history.roll_up", every_s=60)
+def roll_up_history() -> None:
+    """Add up the days that are over, so that statistics stay fast."""
+    history.roll_up()
 
 
 @periodic.register("tokens.clean_up", every_s=3600)

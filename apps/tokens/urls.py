@@ -3,6 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from apps.tokens.viewsets.history import GrantedHistoryViewSet
 from apps.tokens.viewsets.operations import (
     BreakerTransitionViewSet,
     LimitsView,
@@ -16,6 +17,7 @@ from apps.tokens.viewsets.tokens import TokenViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("tokens", TokenViewSet)
+router.register("history", GrantedHistoryViewSet, basename="history")
 router.register("requests", TokenRequestViewSet)
 router.register("logins", LoginAttemptViewSet)
 router.register("sites", SiteViewSet)

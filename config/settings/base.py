@@ -166,6 +166,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "BreakerStateEnum": "apps.tokens.models.breakers.BreakerState.choices",
+        "ReportStateEnum": "apps.tokens.services.reports.ReportState",
+        "RequestStatusEnum": "apps.tokens.models.requests.Status.choices",
+        "HistoryStatusEnum": "apps.history.contracts.HistoryStatus",
+    },
 }
 LATCHKEY_RATE_LIMIT_PER_MINUTE = env.integer("LATCHKEY_RATE_LIMIT_PER_MINUTE", 600, minimum=1)
 LATCHKEY_MAX_WAIT_S = env.seconds("LATCHKEY_MAX_WAIT_S", 300, minimum=1, maximum=3_600)
