@@ -48,7 +48,10 @@ def logging_config(level: str, form: str) -> dict[str, Any]:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    quiet = {name: {"level": "WARNING"} for name in (*TALKATIVE, "uvicorn.access", "django.server")}
+    quiet = {
+        name: {"level": "WARNING"}
+        for name in (*TALKATIVE, "uvicorn.access", "django.server", "django-q")
+    }
     ours = {"handlers": [], "propagate": True}
     names = ("django", "django.server", "django-q", "uvicorn", "uvicorn.error", "uvicorn.access")
     return {

@@ -1,10 +1,24 @@
 """Fixtures for every test."""
 
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from django.conf import settings
 from django.db import connection
+
+from apps.caching import runtime
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache() -> Iterator[None]:
+    """Begin with nothing cached, here and in this worker's Valkey."""
+    if settings.REDIS_URL:
+        with redis.Redis.from_url(settings.REDIS_URL) as server:
+            server.flushdb()
+    yield
+    runtime.stop()
 
 
 @pytest.fixture

@@ -23,3 +23,5 @@ LATCHKEY_METRICS_BACKGROUND = os.environ.get("LATCHKEY_TEST_METRICS_BACKGROUND")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
     # A file, as in production: other processes can open it, and WAL works.
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}  # noqa: F405
+
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405

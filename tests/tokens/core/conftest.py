@@ -1,6 +1,5 @@
 import pytest
 
-from apps.caching import services as cache
 from tests.tokens import scripted
 
 
@@ -11,6 +10,3 @@ def core(settings, monkeypatch, db):
     monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, **_: call())
     scripted.forget()
-    cache.clear_all()
-    yield
-    cache.clear_all()
