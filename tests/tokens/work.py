@@ -34,7 +34,7 @@ class BackToTheTest:
                     continue
                 try:
                     future.set_result(call())
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - raised again in the coroutine
                     future.set_exception(error)
             return result.result()
 
