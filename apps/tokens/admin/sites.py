@@ -23,7 +23,8 @@ from apps.tokens.services import sites
 class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
     """Checks a recipe before it is saved; the proxy goes in and never comes out."""
 
-    proxy = forms.CharField(
+    # Not `proxy`: the model's field is not editable, and a form may not name such a field.
+    proxy_url = forms.CharField(
         required=False,
         widget=UnfoldAdminPasswordWidget(render_value=False),
         help_text="http://user:password@host:port; never shown again. Empty keeps what is there.",
@@ -73,8 +74,7 @@ class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     def save_model(self, request: HttpRequest, obj: Site, form: Any, change: bool) -> None:
         before = Site.objects.filter(pk=obj.pk).first()
-        if not form.cleaned_data.get("proxy"):
-            obj.proxy = before.proxy if before else None
+        obj.proxy = form.cleaned_data["proxy_url"] or (before.proxy if before else None)
         hosts_before = before.allowed_hosts if before else []
         if obj.allowed_hosts != hosts_before:
             _audit_hosts(request, obj, hosts_before)
