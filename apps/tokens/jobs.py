@@ -9,7 +9,7 @@ from apps.access import audit, throttling
 from apps.common import clock, periodic
 from apps.history import services as history
 from apps.tokens.models import RecoveryAction, WorkerProcess
-from apps.tokens.services import keeping
+from apps.tokens.services import checkpoints, keeping
 
 KEEP_REPAIRS: Final = timedelta(days=90)
 KEEP_WORKERS: Final = timedelta(days=2)
@@ -32,6 +32,12 @@ def clean_up() -> None:
     """Drop rate windows that are over, and audit entries past their time."""
     throttling.prune(clock.now())
     audit.purge(before=clock.now() - timedelta(days=settings.LATCHKEY_AUDIT_KEEP_DAYS))
+
+
+@periodic.register("caching.sync_check", every_s=600)
+def check_cache() -> None:
+    """Compare a sample of the cached tokens with their rows, and drop those that differ."""
+    checkpoints.check_tokens()
 
 
 @periodic.register("history.roll_up", every_s=60)

@@ -17,6 +17,7 @@ from apps.tokens.models import (
     WorkerProcess,
 )
 from apps.tokens.services import accounts, sites
+from apps.tokens.services.checkpoints import SyncStatus
 
 _SITE_FIELDS = [
     "slug",
@@ -253,6 +254,12 @@ class ProgressOutput(serializers.Serializer[Any]):
     completed_at = serializers.DateTimeField(allow_null=True)
     error_code = serializers.CharField()
     error_message = serializers.CharField(allow_null=True)
+    cache_sync_status = serializers.ChoiceField(
+        choices=[status.value for status in SyncStatus],
+        read_only=True,
+        required=False,
+        help_text="How the cached progress compares; `unknown`: the database is away.",
+    )
 
 
 class RequestIdOutput(serializers.Serializer[Any]):

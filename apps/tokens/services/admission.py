@@ -18,7 +18,7 @@ from apps.tokens.contracts import Credentials, SiteConfig
 from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, Site, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import BACKGROUND, Stage, Status
-from apps.tokens.services import breaker, hours, locks, lookup, outcomes, selection
+from apps.tokens.services import breaker, checkpoints, hours, locks, lookup, outcomes, selection
 from apps.tokens.services.accounts import credentials_of
 from apps.tokens.services.sites import site_config
 
@@ -248,7 +248,16 @@ def _set_aside(
 
 def _start(
     request: TokenRequest, account: Account, state: Occupancy, *, owner_id: UUID, at: datetime
-) -> Claim:
+) -> Claim | None:
+    """Take the request and open its attempt; None if somebody has ended it this moment."""
+    taken = TokenRequest.objects.filter(pk=request.pk, status=Status.QUEUED).update(
+        status=Status.RUNNING,
+        stage=Stage.SELECTING,
+        attempts=request.attempts + 1,
+        started_at=request.started_at or at,
+    )
+    if not taken:
+        return None  # cancelled or expired meanwhile: those ends need no admission lock
     doubtful = vars(account)["doubts"] > 0 and not vars(account)["is_proven"]
     site = request.site
     attempt = LoginAttempt.objects.create(
@@ -264,14 +273,9 @@ def _start(
         deadline=at + timedelta(seconds=site.login_timeout_s),
         resend_in_doubt=doubtful,
     )
-    TokenRequest.objects.filter(pk=request.pk, status=Status.QUEUED).update(
-        status=Status.RUNNING,
-        stage=Stage.SELECTING,
-        attempts=request.attempts + 1,
-        started_at=request.started_at or at,
-    )
     Account.objects.filter(pk=account.pk).update(last_attempt_at=at)
     breaker.admitted(attempt, at=at)
+    checkpoints.keep(request.pk)
     account.site = site
     return Claim(
         attempt_id=attempt.pk,

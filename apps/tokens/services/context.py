@@ -18,6 +18,7 @@ from apps.tokens.errors import ChallengeUnanswered, LeaseLost, RecipeError
 from apps.tokens.models import Account, LoginAttempt, SecretVerdict, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Stage, Status
+from apps.tokens.services import checkpoints
 from apps.tokens.services.admission import Claim
 from apps.tokens.services.owner import Owner
 from apps.tokens.services.threads import DatabaseThreads
@@ -153,3 +154,4 @@ def _take_step(claim: Claim, step: int) -> bool:
 
 def _note_stage(claim: Claim, stage: str) -> None:
     TokenRequest.objects.filter(pk=claim.request_id, status=Status.RUNNING).update(stage=stage)
+    checkpoints.keep(claim.request_id)

@@ -13,6 +13,7 @@ from apps.history import services as history
 from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.tokens.models import TokenRequest
 from apps.tokens.models.requests import LIVE, Stage, Status
+from apps.tokens.services import checkpoints
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ def end(
     if changed:
         write_history(pk)
         transaction.on_commit(partial(_measure, pk), robust=True)
+        checkpoints.keep(pk)
     return bool(changed)
 
 

@@ -1,7 +1,9 @@
 """Requests: what became of an asking, and what can be done about it."""
 
 from typing import Any
+from uuid import UUID
 
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -14,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from apps.access.contracts import Scope
 from apps.access.permissions import scope
 from apps.access.services import principal_of, require
+from apps.common.database import is_unavailable
 from apps.tokens.filters import LoginAttemptFilter, TokenRequestFilter
 from apps.tokens.models import LoginAttempt, TokenRequest
 from apps.tokens.serializers.explain import RequestExplanationOutput
@@ -24,7 +27,8 @@ from apps.tokens.serializers.rows import (
     RequestIdOutput,
     TokenRequestOutput,
 )
-from apps.tokens.services import explain, progress, requests
+from apps.tokens.services import checkpoints, explain, progress, requests
+from apps.tokens.services.checkpoints import SyncStatus
 from apps.tokens.services.requests import Asker
 from apps.tokens.viewsets.scoping import granted
 
@@ -47,7 +51,22 @@ class TokenRequestViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Tok
     @action(detail=True, methods=["get"], filterset_class=None)
     def status(self, request: Request, **_: Any) -> Response:
         """Say how far the request is, and when to ask again."""
-        return Response(ProgressOutput(progress.of(self.get_object())).data)
+        try:
+            state, sync = checkpoints.compare(self.get_object())
+        except DatabaseError as error:
+            found = self._while_the_database_is_away(error)
+            state, sync = found, SyncStatus.UNKNOWN
+        return Response({**ProgressOutput(state).data, "cache_sync_status": sync})
+
+    def _while_the_database_is_away(self, error: DatabaseError) -> progress.Progress:
+        """Return the cached progress to a caller with a grant for it, or let the error stand."""
+        if not is_unavailable(error):
+            raise error
+        found = checkpoints.cached(UUID(str(self.kwargs["pk"])))
+        principal = principal_of(self.request)
+        if found is None or not principal.may_read(site=found[1], account=found[2]):
+            raise error
+        return found[0]
 
     @extend_schema(responses=RequestExplanationOutput)
     @action(detail=True, methods=["get"], filterset_class=None)
