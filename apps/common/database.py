@@ -81,8 +81,12 @@ def with_retry(
 def fresh_connections() -> Iterator[None]:
     """For work in threads that Django's request cycle does not know.
 
-    Drops connections that died or grew too old, before the work and after it.
+    Drops connections that died or grew too old, before the work and after it. Inside a transaction
+    the connection is the caller's, and stays.
     """
+    if connections[DEFAULT_DB_ALIAS].in_atomic_block:
+        yield
+        return
     close_old_connections()
     try:
         yield

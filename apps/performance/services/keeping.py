@@ -84,7 +84,7 @@ class Ageing:
     def _delete(self, limit: int) -> int:
         old = MetricBucket.objects.filter(resolution=self.fine, minute__lt=self.before)
         ids = [pk for (pk,) in old.order_by("minute", "pk").values_list("pk")[:limit]]
-        return MetricBucket.objects.filter(pk__in=ids)._raw_delete("default")
+        return MetricBucket.objects.filter(pk__in=ids)._raw_delete("default") or 0
 
     def _move_in_one_statement(self, limit: int) -> int:
         """The rows that are deleted are the rows that are added, whatever others add meanwhile."""
@@ -114,7 +114,7 @@ class Ageing:
             there[2] = min(there[2], row.min)
             there[3] = max(there[3], row.max)
         add([(*key, *values) for key, values in sums.items()])
-        MetricBucket.objects.filter(pk__in=[row.pk for row in rows])._raw_delete("default")
+        MetricBucket.objects.filter(pk__in=[row.pk for row in rows])._raw_delete("default") or 0
         return len(rows)
 
     def _start(self, at: datetime) -> datetime:
@@ -125,4 +125,4 @@ class Ageing:
 def _delete_samples(before: datetime, limit: int) -> int:
     old = SystemSample.objects.filter(at__lt=before).order_by("at")
     ids = [pk for (pk,) in old.values_list("pk")[:limit]]
-    return SystemSample.objects.filter(pk__in=ids)._raw_delete("default")
+    return SystemSample.objects.filter(pk__in=ids)._raw_delete("default") or 0

@@ -50,12 +50,23 @@ def sample_if_due(*, role: str = "") -> bool:
             return False
         process.next_s = clock.monotonic() + EVERY_S
     with fresh_connections():
-        sample(role=role or role_of(sys.argv)).save(force_insert=True)
+        row = look(role=role or role_of(sys.argv))
+        row.save(force_insert=True)
+    # Rows are kept for a day; longer spans are read from what is measured.
+    measure.observe(events.CPU, row.cpu_percent, label=row.host)
+    measure.observe(events.MEMORY, row.memory_percent, label=row.host)
+    measure.observe(events.RSS_BYTES, row.rss_bytes, label=row.role)
+    measure.observe(events.PROCESS_CPU, row.process_cpu_percent, label=row.role)
     return True
 
 
-def sample(*, role: str) -> SystemSample:
-    """Look now; the row is not saved. What is measured is also recorded for longer spans."""
+def identity() -> tuple[str, int]:
+    """Return host and process id, as samples name this process."""
+    return host_name(), os.getpid()
+
+
+def look(*, role: str) -> SystemSample:
+    """Return a row of this moment, not saved."""
     process = _this_process().psutil
     with process.oneshot():
         row = SystemSample(
@@ -74,10 +85,6 @@ def sample(*, role: str) -> SystemSample:
     if role == SUPERVISOR:
         for name, value in shared_state().items():
             setattr(row, name, value)
-    measure.observe(events.CPU, row.cpu_percent, label=row.host)
-    measure.observe(events.MEMORY, row.memory_percent, label=row.host)
-    measure.observe(events.RSS_BYTES, row.rss_bytes, label=role)
-    measure.observe(events.PROCESS_CPU, row.process_cpu_percent, label=role)
     return row
 
 

@@ -114,13 +114,18 @@ def series(
 
 def hit_rate(window_s: float = WINDOW_S) -> float | None:
     """Return the share of reads that this process or Redis answered; None without reads."""
+    return hits(window_s)[0]
+
+
+def hits(window_s: float = WINDOW_S) -> tuple[float | None, int]:
+    """Return the same share, and of how many reads it is."""
     reads = found = 0
     for usage in cache.statistics(window_s):
         found += usage.hits
         if usage.layer == Layer.L1:
             # Every read asks this layer first; what it misses, the next may still have.
             reads += usage.hits + usage.misses
-    return _share(min(found, reads), reads)
+    return _share(min(found, reads), reads), reads
 
 
 def window_start(window_s: float, *, until: datetime) -> datetime:

@@ -11,6 +11,8 @@ from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.common import clock, measure
 from apps.performance.services import storing
 
+EVERYTHING = (Grant(site=ANY_SITE),)
+
 
 class Time:
     """A clock that stands still until it is told to move; half a minute past a full hour."""
@@ -51,11 +53,16 @@ def recorder(monkeypatch, request):
     recorder.set_sink(sink)
 
 
+@pytest.fixture(autouse=True)
+def connectors(settings):
+    settings.LATCHKEY_CONNECTORS = {"scripted": "tests.tokens.scripted.ScriptedConnector"}
+
+
 @pytest.fixture
 def client(db):
     """Make a client with a key; all scopes and sites unless told."""
 
-    def make(scopes=tuple(Scope), grants=(Grant(site=ANY_SITE),), name="robot"):
+    def make(scopes=tuple(Scope), grants=EVERYTHING, name="robot"):
         user, _ = get_user_model().objects.get_or_create(username="ann")
         _, raw = access.issue_key(
             user_id=user.pk, name=name, scopes=scopes, grants=grants, issuer=None
