@@ -65,6 +65,8 @@ class Cluster:
                 "qcluster",
             ],
             env={**os.environ, "Q_CLUSTER_NAME": self.name},
+            # Whoever kills our group must not kill the keeper: it has to end the cluster.
+            process_group=0,
         )
         self.started_s = monotonic()
         log.info("cluster_started", cluster=self.name, pid=self.process.pid)
