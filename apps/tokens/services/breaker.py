@@ -27,11 +27,13 @@ log = structlog.get_logger(__name__)
 FAILURES_IN_A_ROW: Final = 3
 WINDOW: Final = 20  # resilience4j's minimum of 100 calls would never be reached by logins
 MINIMUM_CALLS: Final = 5
+SILENT: Final = (Blame.NETWORK, Blame.OURSELVES)
 FAILURE_RATE: Final = 0.5
 LONGEST_OPEN_S: Final = 3600
 HEALTH_LEASE: Final = timedelta(seconds=60)
 PROBE_AGAIN_AFTER: Final = timedelta(seconds=30)
 
+PROBED: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN)
 BLOCKING: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN)
 
 
@@ -65,9 +67,11 @@ def failed(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> None:
     """Count a failed login by whose fault it was."""
     if isinstance(error, RateLimited):
         # An answer, and a plea: the site rests, and the breaker does not move.
-        Site.objects.filter(pk=attempt.site_id).update(
-            cooldown_until=at + timedelta(seconds=error.retry_after_s or 30)
-        )
+        until = at + timedelta(seconds=error.retry_after_s or 30)
+        # Of two logins that were told to wait, the longer wait holds.
+        Site.objects.filter(
+            Q(cooldown_until=None) | Q(cooldown_until__lt=until), pk=attempt.site_id
+        ).update(cooldown_until=until)
         _count_answer(attempt, at=at)
     elif error.blame == Blame.SITE:
         _count_failure(attempt, error.code, at=at)
@@ -79,8 +83,8 @@ def failed(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> None:
 
 def probe_unknown(attempt: LoginAttempt, *, at: datetime) -> None:
     """A probe ended without a word of the site (our fault, the network's): probe again soon."""
-    row = _row_of(attempt)
-    if row is None or row.probe != attempt.pk:
+    row = _row_of(attempt, at=at)
+    if row is None or row.probe != attempt.pk or row.state not in PROBED:
         return
     SiteBreaker.objects.filter(pk=row.pk).update(probe=None, open_until=at + PROBE_AGAIN_AFTER)
     _change(row, BreakerState.OPEN, at=at, reason="the probe told nothing about the site")
@@ -96,12 +100,15 @@ def force(site: Site, state: BreakerState, *, at: datetime, by: str) -> None:
 
 
 def health_due(*, at: datetime) -> Iterable[SiteBreaker]:
-    """Return the open breakers whose time is over and that nobody asks the health of."""
+    """Return the open breakers whose time is over and that nobody asks the health of.
+
+    Closed sites are left alone: a site that is down in its closed hours has not failed.
+    """
     free = Q(health_until=None) | Q(health_until__lte=at)
     rows = SiteBreaker.objects.filter(
         free, state=BreakerState.OPEN, open_until__lte=at, healthy_at=None
     )
-    return rows.select_related("site")
+    return [row for row in rows.select_related("site") if hours.is_open(row.site, at=at)]
 
 
 def take_health(row: SiteBreaker, *, at: datetime) -> bool:
@@ -113,12 +120,11 @@ def take_health(row: SiteBreaker, *, at: datetime) -> bool:
 
 def health_answered(row: SiteBreaker, healthy: bool | None, *, at: datetime) -> None:
     """Note what the health request said; None means that the recipe has none."""
+    # A person may have set the breaker while the site was asked: their word holds.
     mine = SiteBreaker.objects.filter(pk=row.pk, state=BreakerState.OPEN)
-    if healthy is False:
-        mine.update(health_until=None)
+    healthy_at = None if healthy is False else at
+    if mine.update(health_until=None, healthy_at=healthy_at) and healthy is False:
         _open(row, "the health request failed", at=at)
-    else:
-        mine.update(health_until=None, healthy_at=at)
 
 
 def _lets_a_probe(row: SiteBreaker, *, at: datetime) -> bool:
@@ -133,11 +139,11 @@ def _lets_a_probe(row: SiteBreaker, *, at: datetime) -> bool:
 
 def _count_answer(attempt: LoginAttempt, *, at: datetime) -> None:
     """The site answered: that ends a row of failures, and a probe."""
-    row = _row_of(attempt)
+    row = _row_of(attempt, at=at)
     if row is None:
         return
     SiteBreaker.objects.filter(pk=row.pk).update(failures_in_a_row=0)
-    if row.state in (BreakerState.OPEN, BreakerState.HALF_OPEN) and row.probe == attempt.pk:
+    if row.state in PROBED and row.probe == attempt.pk:
         SiteBreaker.objects.filter(pk=row.pk).update(
             trips=0, open_until=None, probe=None, counted_since=at, healthy_at=None
         )
@@ -160,15 +166,35 @@ def _count_failure(attempt: LoginAttempt, reason: str, *, at: datetime) -> None:
 
 
 def _failure_rate(row: SiteBreaker) -> float:
-    """Return the share of the site's failures in its last logins; 0 while there are too few."""
-    ended = LoginAttempt.objects.filter(site=row.site_id).exclude(outcome__in=["", Outcome.LOST])
+    """Return the share of the site's failures in its last logins; 0 while there are too few.
+
+    Only what the site said counts: a fault of the network or our own is neither a failure nor
+    one of the logins, and nor is what ended in closed hours.
+    """
+    told = LoginAttempt.objects.filter(
+        site=row.site_id, outcome__in=(Outcome.SUCCEEDED, Outcome.FAILED)
+    ).exclude(blame__in=SILENT)
     if row.counted_since:
-        ended = ended.filter(finished_at__gt=row.counted_since)
-    last = list(ended.order_by("-finished_at").values_list("blame", "error_code")[:WINDOW])
+        told = told.filter(finished_at__gt=row.counted_since)
+    last = [
+        one
+        for one in told.order_by("-started_at")[:WINDOW]
+        if one.finished_at and hours.is_open(row.site, at=one.finished_at)
+    ]
     if len(last) < MINIMUM_CALLS:
         return 0.0
-    bad = sum(blame == Blame.SITE and code != RateLimited.code for blame, code in last)
-    return bad / len(last)
+    return sum(_is_failure(one, slow_s=row.site.breaker_slow_s) for one in last) / len(last)
+
+
+def _is_failure(attempt: LoginAttempt, *, slow_s: int | None) -> bool:
+    if attempt.outcome == Outcome.SUCCEEDED:
+        return _took_s(attempt) > slow_s if slow_s is not None else False
+    return attempt.blame == Blame.SITE and attempt.error_code != RateLimited.code
+
+
+def _took_s(attempt: LoginAttempt) -> float:
+    ended = attempt.finished_at or attempt.started_at
+    return (ended - attempt.started_at).total_seconds()
 
 
 def _open(row: SiteBreaker, reason: str, *, at: datetime) -> None:
@@ -193,5 +219,8 @@ def _change(
     log.warning("breaker_changed", site=row.site.slug, before=row.state, after=state, why=reason)
 
 
-def _row_of(attempt: LoginAttempt) -> SiteBreaker | None:
+def _row_of(attempt: LoginAttempt, *, at: datetime) -> SiteBreaker | None:
+    """Return the site's breaker if it may move: in closed hours nothing does."""
+    if not hours.is_open(attempt.site, at=at):
+        return None
     return SiteBreaker.objects.select_related("site").filter(site=attempt.site_id).first()

@@ -153,7 +153,8 @@ def _site_waits(row: Site, *, at: datetime, limits: AdmissionLimits) -> list[Wai
         found.append(Waiting(code="site_disabled"))
     opens_at = hours.opens_at(row, at=at)
     if opens_at != at:
-        code = "site_paused" if row.paused else "site_closed"
+        paused = row.paused and (row.paused_until is None or row.paused_until > at)
+        code = "site_paused" if paused else "site_closed"
         found.append(Waiting(code=code, until=opens_at))
     if row.cooldown_until and row.cooldown_until > at:
         found.append(Waiting(code="site_cooling", until=row.cooldown_until))
