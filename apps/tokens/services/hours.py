@@ -2,13 +2,13 @@
 
 Closed hours are a list of `{"days": [...], "from": "HH:MM", "to": "HH:MM"}`; without `days`, every
 day; `to` before `from` runs over midnight and belongs to the day it begins on; "24:00" is the end
-of the day. Times are of the wall clock, so an hour that daylight saving skips or repeats follows
-the clock on the wall.
+of the day. Times are of the wall clock. Where one of them falls into an hour that daylight saving
+skips or repeats, the closing is the longer of the two readings.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -51,7 +51,7 @@ def opens_at(site: Site, *, at: datetime) -> datetime | None:
     for begin, end in spans:
         if begin <= moment < end:
             moment = end
-    return None if moment - at > _LOOK_AHEAD and _always(spans, at) else moment
+    return None if _for_good(spans, moment) else moment
 
 
 def is_open(site: Site, *, at: datetime) -> bool:
@@ -93,20 +93,27 @@ def _spans(weekly: Iterable[Mapping[str, Any]], time_zone: str, at: datetime) ->
 def _span(entry: Mapping[str, Any], day: date, zone: ZoneInfo) -> Span | None:
     if DAYS[day.weekday()] not in entry.get("days", DAYS):
         return None
-    begin, end = _moment(day, entry["from"], zone), _moment(day, entry["to"], zone)
+    begin, end = _wall_time(day, entry["from"]), _wall_time(day, entry["to"])
     if end <= begin:
-        end = _moment(day + timedelta(days=1), entry["to"], zone)
-    return begin, end
+        end += timedelta(days=1)
+    return min(_readings(begin, zone)), max(_readings(end, zone))
 
 
-def _moment(day: date, text: str, zone: ZoneInfo) -> datetime:
+def _wall_time(day: date, text: str) -> datetime:
     if text == "24:00":
-        return datetime.combine(day + timedelta(days=1), time(), zone)
-    return datetime.combine(day, time.fromisoformat(text), zone)
+        return datetime.combine(day, time()) + timedelta(days=1)
+    return datetime.combine(day, time.fromisoformat(text))
 
 
-def _always(spans: list[Span], at: datetime) -> bool:
-    return any(begin <= at and end - at >= _LOOK_AHEAD - timedelta(days=1) for begin, end in spans)
+def _readings(wall_time: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the two moments a wall clock's time can mean; they differ around a change only."""
+    first = wall_time.replace(tzinfo=zone, fold=0)
+    return first.astimezone(UTC), first.replace(fold=1).astimezone(UTC)
+
+
+def _for_good(spans: list[Span], moment: datetime) -> bool:
+    """Say whether `moment` is the end of all we looked at: then the week has no open hour."""
+    return any(moment == end and end - begin >= _LOOK_AHEAD for begin, end in spans)
 
 
 def _fault(entry: Any) -> str:
