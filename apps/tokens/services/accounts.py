@@ -12,7 +12,7 @@ from apps.common.crypto import fingerprint
 from apps.common.errors import BusinessRuleViolated
 from apps.tokens.contracts import Credentials
 from apps.tokens.models import Account, RefreshToken, SecretVerdict, StoredToken
-from apps.tokens.services import directory, lookup
+from apps.tokens.services import directory, lookup, requests
 from apps.tokens.services.sites import connector_of, site_config
 
 
@@ -23,6 +23,7 @@ def create(account: Account, secrets: Mapping[str, str]) -> None:
     with transaction.atomic():
         account.save(force_insert=True)
         directory.forget_accounts(account.site.slug)
+        requests.reconsider([account])
 
 
 def update(
@@ -36,6 +37,7 @@ def update(
             set_secrets(account, secrets)
         lookup.forget(account)
         directory.forget_accounts(account.site.slug)
+        requests.reconsider([account])
 
 
 def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
@@ -62,6 +64,7 @@ def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
         )
         RefreshToken.objects.filter(account=account).delete()
         directory.forget_accounts(account.site.slug)
+        requests.reconsider([account])
     account.refresh_from_db()
 
 
@@ -120,6 +123,8 @@ def revoke(token: StoredToken, *, reason: str) -> bool:
     Returns False if it was revoked already. Every process stops serving it within 5 s.
     """
     with transaction.atomic():
+        # The same order as a completion's: account, then token.
+        Account.objects.select_for_update().get(pk=token.account_id)
         changed = StoredToken.objects.filter(pk=token.pk, revoked_at=None).update(
             revoked_at=database_now(), revoked_reason=reason[:64]
         )

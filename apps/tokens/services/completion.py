@@ -35,8 +35,17 @@ from apps.tokens.models import (
     TokenRequest,
 )
 from apps.tokens.models.attempts import Outcome
-from apps.tokens.models.requests import Stage, Status
-from apps.tokens.services import breaker, directory, freshness, locks, lookup, outcomes, refresh
+from apps.tokens.models.requests import LIVE, Stage, Status
+from apps.tokens.services import (
+    breaker,
+    directory,
+    freshness,
+    locks,
+    lookup,
+    outcomes,
+    refresh,
+    requests,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +123,9 @@ def lose(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> bool:
 def after_failure(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> None:
     """Queue the request again, park it as a dead letter, or end it."""
     request = TokenRequest.objects.get(pk=attempt.request_id)
+    if requests.is_unwanted(request.pk):
+        outcomes.end(request.pk, Status.CANCELLED, at=at)
+        return
     # With any account wanted, what is one account's fault leaves the others to try.
     others = request.account_id is None and error.blame in (Blame.CREDENTIALS, Blame.ACCOUNT)
     facts: dict[str, Any] = {"error_code": error.code, "error_message": error.message[:500]}
@@ -123,7 +135,7 @@ def after_failure(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -
         outcomes.end(request.pk, Status.DEAD, at=at, **facts)
     else:
         wait_s = 0.0 if others else backoff_s(request.attempts, error.retry_after_s)
-        TokenRequest.objects.filter(pk=request.pk).update(
+        TokenRequest.objects.filter(pk=request.pk, status__in=LIVE).update(
             status=Status.QUEUED,
             stage=Stage.WAITING,
             not_before=at + timedelta(seconds=wait_s),
@@ -169,16 +181,24 @@ def _measure_failure(attempt: LoginAttempt, error: LoginFailure) -> None:
 
 
 def _same_world(attempt: LoginAttempt) -> bool:
-    account = attempt.account
-    return (
-        attempt.fence == account.fence and attempt.credential_version == account.credential_version
+    """Compare the versions, and hold the account's row so that they stay equal until the commit.
+
+    The account is locked before its token: `accounts` takes them in the same order.
+    """
+    held = Account.objects.select_for_update().filter(
+        pk=attempt.account_id,
+        fence=attempt.fence,
+        credential_version=attempt.credential_version,
     )
+    return held.values_list("pk", flat=True).first() is not None
 
 
 def _refuse(attempt: LoginAttempt, *, at: datetime) -> None:
     """Forget a result of an old world; the request starts again in the new one."""
     LoginAttempt.objects.filter(pk=attempt.pk).update(outcome=Outcome.SUPERSEDED)
     breaker.probe_unknown(attempt, at=at)
+    if requests.is_unwanted(attempt.request_id):
+        outcomes.end(attempt.request_id, Status.CANCELLED, at=at)
     TokenRequest.objects.filter(pk=attempt.request_id, status=Status.RUNNING).update(
         status=Status.QUEUED, stage=Stage.WAITING, not_before=at, attempts=F("attempts") - 1
     )
@@ -250,7 +270,8 @@ def _penalise(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> No
     elif isinstance(error, AccountNeedsAction):
         facts["needs_action"] = error.message[:300]
     else:
-        grown_s = min(COOLDOWN_MAX_S, COOLDOWN_BASE_S * 2.0**account.failures_in_a_row)
+        # The exponent is bounded too: after 1,024 failures the power itself would overflow.
+        grown_s = min(COOLDOWN_MAX_S, COOLDOWN_BASE_S * 2 ** min(account.failures_in_a_row, 32))
         wait_s = max(error.retry_after_s or 0.0, grown_s)
         facts |= {"cooldown_until": at + timedelta(seconds=wait_s), "cooldown_reason": error.code}
     Account.objects.filter(pk=account.pk).update(**facts)

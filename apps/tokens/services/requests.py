@@ -1,5 +1,6 @@
 """Demand: making, joining, ending and requeueing requests."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -7,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.db.models.functions import Greatest, Least
 
 from apps.common.clock import database_now
@@ -101,6 +102,29 @@ def requeue(request: TokenRequest, *, asker: Asker | None) -> UUID:
     return ask(demand, asker=asker)
 
 
+def is_unwanted(pk: UUID) -> bool:
+    """Say whether somebody asked for this request and nobody is interested any more."""
+    interests = Interest.objects.filter(request=OuterRef("pk"))
+    return (
+        TokenRequest.objects.filter(pk=pk)
+        .filter(Exists(interests), ~Exists(interests.filter(detached_at=None)))
+        .exists()
+    )
+
+
+def reconsider(accounts: Iterable[Account]) -> None:
+    """Let admission look again at what it set aside because of these accounts of one site.
+
+    Call it when an account may have become usable before its time was over; who is still not
+    served is set aside again.
+    """
+    rows = list(accounts)
+    keys = ["", *(str(row.pk) for row in rows)]
+    TokenRequest.objects.filter(
+        site__in={row.site_id for row in rows}, requested_key__in=keys, status=Status.QUEUED
+    ).update(not_before=database_now())
+
+
 def life_s(queue: str, limits: AdmissionLimits) -> int:
     """Return how many seconds a request of this queue lives after the last asking."""
     return limits.background_timeout_s if queue in BACKGROUND else limits.acquisition_timeout_s
@@ -113,6 +137,10 @@ def _join(demand: Demand, *, at: datetime, limits: AdmissionLimits) -> UUID | No
         expires_at=Greatest(F("expires_at"), _end(demand, at, limits)),
         newer_than=Greatest(F("newer_than"), demand.newer_than),
         min_ttl_s=Greatest(F("min_ttl_s"), demand.min_ttl_s),
+        # In the slower queue it would keep that queue's share of permits, and its workers.
+        queue=Case(
+            When(queue__in=_slower(demand.queue), then=Value(demand.queue)), default=F("queue")
+        ),
     )
     return live.values_list("pk", flat=True).first() if joined else None
 
@@ -138,6 +166,10 @@ def _make(demand: Demand, *, at: datetime, limits: AdmissionLimits) -> UUID | No
     except IntegrityError:
         return None  # somebody made it at the same moment: join theirs in the next round
     return row.pk
+
+
+def _slower(queue: str) -> list[str]:
+    return [other for other, after_s in HANDICAP_S.items() if after_s > HANDICAP_S[Queue(queue)]]
 
 
 def _key(demand: Demand) -> str:

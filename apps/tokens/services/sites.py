@@ -6,7 +6,7 @@ from apps.common.errors import BusinessRuleViolated, ValidationFailed
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import Connector, SiteConfig
 from apps.tokens.models import Account, Site
-from apps.tokens.services import directory, hours, lookup
+from apps.tokens.services import directory, hours, lookup, requests
 
 DEFAULT_USER_AGENT = "Mozilla/5.0 (compatible; Latchkey)"
 
@@ -59,6 +59,7 @@ def save(site: Site) -> None:
             mark = secret_fingerprint(account, account.secrets or {})
             if mark != account.secret_fingerprint:
                 Account.objects.filter(pk=account.pk).update(secret_fingerprint=mark)
+        requests.reconsider(site.accounts.all())
 
 
 def remove(site: Site) -> None:
