@@ -8,6 +8,8 @@ it ends the command's process group and removes the given folder. Standard libra
 """
 
 import argparse
+import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +18,7 @@ import sys
 from types import FrameType
 
 POLL_S = 0.1
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -34,6 +37,7 @@ def main() -> int:
         user=options.user,
         group=options.user,
         extra_groups=None if options.user is None else [],
+        preexec_fn=_end_with_me,  # noqa: PLW1509 - this process has one thread
     )
     try:
         while not stops and os.getppid() == options.parent:
@@ -61,6 +65,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--remove")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
+
+
+def _end_with_me() -> None:
+    """Have the kernel end the command if this process is killed (Linux; harmless elsewhere)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_s: float) -> int | None:

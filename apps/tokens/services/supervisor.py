@@ -34,6 +34,7 @@ SWEEP_EVERY_S: Final = 2.0
 BEAT_EVERY_S: Final = 15.0
 WEDGED_AFTER_S: Final = 75.0
 RESTART_WAIT_S: Final = 1.0
+KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
 BEAT: Final = "apps.tokens.tasks.beat"
 
@@ -48,6 +49,7 @@ class Cluster:
     started_s: float = 0.0
     restarts: int = 0
     start_at_s: float = 0.0
+    group: int | None = None
 
     def start(self) -> None:
         """Start the cluster and its keeper."""
@@ -68,15 +70,18 @@ class Cluster:
             # Whoever kills our group must not kill the keeper: it has to end the cluster.
             process_group=0,
         )
-        self.started_s = monotonic()
+        self.started_s, self.group = monotonic(), None
         log.info("cluster_started", cluster=self.name, pid=self.process.pid)
 
     def members(self) -> list[psutil.Process]:
-        """Return the processes of the cluster, the keeper left out."""
+        """Return the processes of the cluster, the keeper left out; remember their group."""
         if self.process is None:
             return []
         try:
-            return psutil.Process(self.process.pid).children(recursive=True)
+            keeper = psutil.Process(self.process.pid)
+            for main in keeper.children():
+                self.group = main.pid  # the keeper makes it the leader of a group
+            return keeper.children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
@@ -100,13 +105,21 @@ class Cluster:
         self.process.terminate()
 
     def kill(self) -> None:
-        """End the whole group at once; whatever it was doing is recovered."""
-        for member in self.members():
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
+        """End the whole group at once; whatever it was doing is recovered.
+
+        One signal to the group: killed one by one, the sentinel would make new ones meanwhile.
+        Also ends what a killed keeper has left behind.
+        """
+        self.members()
+        if self.group is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, signal.SIGKILL)
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            try:
+                self.process.wait(KEEPER_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
 
 @dataclass(slots=True)
@@ -160,7 +173,9 @@ class Supervisor:
 
     def _revive(self) -> None:
         for cluster in self.clusters:
+            cluster.members()
             if cluster.ended():
+                cluster.kill()
                 self._schedule_restart(cluster, "cluster_ended")
             if cluster.process is None and monotonic() >= cluster.start_at_s:
                 cluster.start()
