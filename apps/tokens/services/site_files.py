@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from apps.common.errors import ValidationFailed
 from apps.tokens.connectors.recipe_text import Document, Path, UnreadableText, read
 from apps.tokens.connectors.schema import written
-from apps.tokens.errors import InvalidRecipe
+from apps.tokens.errors import InvalidRecipe, RecipeError
 from apps.tokens.models import Account, Site
 from apps.tokens.services import accounts, sites
 
@@ -169,6 +169,8 @@ def _checked(document: Document, path: Path, row: Site | Account, save: Any) -> 
                 for name, reasons in error.message_dict.items()
             ]
         ) from None
+    except RecipeError as error:  # the connector is not installed
+        raise _wrong(document, (*path, "connector"), error.message) from None
     except InvalidRecipe as error:
         raise InvalidSiteFile(_recipe_faults(document, (*path, "recipe"), error)) from None
     except ValidationFailed as error:

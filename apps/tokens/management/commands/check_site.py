@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from apps.common.clock import database_now
 from apps.common.errors import ValidationFailed
 from apps.tokens.contracts import StepTrace
+from apps.tokens.errors import RecipeError
 from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, Site
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.services import checking, selection, sites
@@ -29,6 +30,8 @@ class Command(BaseCommand):
             raise CommandError(f"There is no site {options['site']!r}; see: manage.py export_sites")
         try:
             sites.check(site)
+        except RecipeError as error:  # the connector is not installed
+            raise CommandError(error.message) from error
         except ValidationFailed as error:
             faults = error.details.get("errors", [])
             raise CommandError("\n".join([error.message, *map(str, faults)])) from error
