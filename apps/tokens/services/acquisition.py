@@ -124,7 +124,7 @@ def pick(members: Sequence[Member], *, strategy: str, caller: str) -> Member:
         return max(members, key=lambda one: sha256(f"{caller}|{one.account}".encode()).digest())
     if strategy == HandOutStrategy.SPREAD:
         return random.choice(members)  # noqa: S311 - no secret
-    return members[0]
+    return max(members, key=lambda one: one.usable_until)
 
 
 def _from_storage(
@@ -164,7 +164,8 @@ def _from_login(spec: AcquireSpec, principal: Principal, remote_address: str) ->
     at = database_now()
     effective_s, unattainable = _attainable(spec.min_ttl_s, site)
     newer_than = _known_version(spec, site, account)
-    view = lookup.stored(site.slug, account.username if account else None, at=at)
+    name = account.username if account else None
+    view = lookup.stored(site.slug, name, at=at, newer_than=newer_than)
     if view and view.serves(at=at, newer_than=newer_than, min_ttl_s=effective_s):
         hand_out(view, spec=spec, principal=principal, cached=True, remote_address=remote_address)
         return HandOut(token=view, cached=True, ttl_unattainable=unattainable)

@@ -22,9 +22,10 @@ from apps.tokens.services import breaker, checkpoints, hours, locks, lookup, out
 from apps.tokens.services.accounts import credentials_of
 from apps.tokens.services.sites import site_config
 
-# One claim looks at this many requests that turn out not to need or not to get a login; the
-# transaction stays short, and the next claim goes on behind them.
+# One transaction looks at this many requests that turn out not to need or not to get a login, so
+# that it stays short; one claim goes on behind them for this many transactions.
 MAX_STEPS: Final = 25
+MAX_ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +49,30 @@ def claim(*, owner_id: UUID, queues: Sequence[str]) -> Claim | None:
     Also ends requests that need no login any more (a fresh enough token has appeared) and those
     that nobody can serve.
     """
+    for _ in range(MAX_ROUNDS):
+        made, is_more = _claim_round(owner_id=owner_id, queues=queues)
+        if made or not is_more:
+            return made
+    return None
+
+
+def _claim_round(*, owner_id: UUID, queues: Sequence[str]) -> tuple[Claim | None, bool]:
+    """Return a claim, and whether there may be one behind what this transaction looked at."""
     with locks.admission() as at:
         limits = AdmissionLimits.current()
         if limits.paused:
-            return None
+            return None, False
         state = Occupancy.read(limits, at=at)
         for _ in range(MAX_STEPS):
             if state.total >= limits.max_concurrent:
-                return None
+                return None, False
             request = _next(state, queues=queues, at=at)
             if request is None:
-                return None
+                return None, False
             made = _admit(request, state, owner_id=owner_id, at=at, limits=limits)
             if made:
-                return made
-        return None
+                return made, False
+        return None, True
 
 
 def claim_this(request_id: UUID, *, owner_id: UUID) -> Claim | None:
@@ -205,7 +215,7 @@ def site_budget_until(site: Site, *, at: datetime) -> datetime | None:
 def _served_meanwhile(request: TokenRequest, *, at: datetime) -> bool:
     """End the request without a login if a fresh enough token is in storage by now."""
     name = request.account.username if request.account else None
-    view = lookup.stored(request.site.slug, name, at=at)
+    view = lookup.stored(request.site.slug, name, at=at, newer_than=request.newer_than)
     if view is None:
         return False
     if not view.serves(at=at, newer_than=request.newer_than, min_ttl_s=request.min_ttl_s):

@@ -89,9 +89,14 @@ def pool(site: str) -> Pool:
     return Pool(strategy=found["strategy"], members=members)
 
 
-def stored(site: str, account: str | None, *, at: datetime) -> TokenView | None:
-    """Return the same from the rows, past every cache: what decisions are based on."""
-    tokens = _usable(site, at=at)
+def stored(
+    site: str, account: str | None, *, at: datetime, newer_than: int = 0
+) -> TokenView | None:
+    """Return the same from the rows, past every cache: what decisions are based on.
+
+    `account` None means any; of those newer than the version the longest usable is returned.
+    """
+    tokens = _usable(site, at=at).filter(version__gt=newer_than)
     if account is not None:
         tokens = tokens.filter(account__username=account)
     row = tokens.first()
