@@ -79,10 +79,11 @@ def detach(request: TokenRequest, *, kind: str, principal_id: str) -> bool:
     """
     with transaction.atomic():
         at = database_now()
-        request.interests.filter(
+        mine = request.interests.filter(
             principal_kind=kind, principal_id=principal_id, detached_at=None
-        ).update(detached_at=at)
-        if request.interests.filter(detached_at=None).exists():
+        )
+        # Who never asked ends nothing: a refresh that nobody asked for is not theirs to cancel.
+        if not mine.update(detached_at=at) or request.interests.filter(detached_at=None).exists():
             return False
         return outcomes.end(request.pk, Status.CANCELLED, at=at, only_if=Status.QUEUED)
 
