@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.common.views import liveness
+from apps.performance.exposition import metrics
 
 handler400 = "apps.common.views.bad_request"
 handler403 = "apps.common.views.permission_denied"
@@ -15,5 +16,6 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("livez", liveness, name="livez"),
+    path("metrics", metrics, name="metrics"),
     path("api/v1/automation/", include("config.api")),
 ]

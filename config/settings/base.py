@@ -89,6 +89,13 @@ LOCALE_PATHS = [BASE_DIR / "apps" / "common" / "locale"]
 TIME_ZONE = env.text("LATCHKEY_TIME_ZONE", "UTC")
 USE_TZ = True
 
+UNFOLD = {
+    "SITE_TITLE": "Latchkey",
+    "SITE_HEADER": "Latchkey",
+    "SITE_SYMBOL": "key",
+    "SHOW_HISTORY": True,
+}
+
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 
@@ -216,6 +223,10 @@ Q_CLUSTER = {
         for name in sorted(set(LATCHKEY_QUEUES.values()) - {"default"})
     },
 }
+
+# Metrics -----------------------------------------------------------------------------------
+# What Prometheus shows at /metrics; empty means that only API keys are taken there.
+LATCHKEY_METRICS_TOKEN = env.text("LATCHKEY_METRICS_TOKEN", "")
 
 # Audit and logs ----------------------------------------------------------------------------
 LATCHKEY_AUDIT_KEEP_DAYS = env.integer("LATCHKEY_AUDIT_KEEP_DAYS", 365, minimum=1)

@@ -108,7 +108,7 @@ class ResourceUsageOutput(serializers.Serializer[Any]):
     workers = serializers.ListField(child=serializers.JSONField())
 
 
-class CacheUsageOutput(serializers.Serializer[Any]):
+class CacheLayerOutput(serializers.Serializer[Any]):
     namespace = serializers.CharField()
     layer = serializers.CharField()
     hits = serializers.IntegerField()
@@ -128,7 +128,7 @@ class CacheStatisticsOutput(serializers.Serializer[Any]):
     hit_rate = serializers.FloatField(allow_null=True)
     status = serializers.CharField()
     reasons = serializers.ListField(child=serializers.CharField())
-    layers = CacheUsageOutput(many=True)
+    layers = CacheLayerOutput(many=True)
 
 
 class ClearOutput(serializers.Serializer[Any]):

@@ -151,8 +151,8 @@ def test_cache_stats_name_every_layer(client):
     cache.get("blacklist", "k")
     found = client().get(ROOT + "cache-stats").json()
     assert found["hit_rate"] == 1.0
-    [row] = [row for row in found["layers"] if row["namespace"] == "blacklist"]
-    assert (row["layer"], row["hits"]) == ("l1", 1)
+    rows = [row for row in found["layers"] if row["namespace"] == "blacklist"]
+    assert [row["hits"] for row in rows if row["layer"] == "l1"] == [1]
 
 
 def test_a_reset_is_told_of_and_kept(client):
