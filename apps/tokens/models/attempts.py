@@ -28,6 +28,7 @@ class WorkerProcess(models.Model):
 
     class Meta:
         ordering = ["-started_at"]
+        verbose_name_plural = "worker processes"
         indexes = [
             models.Index(
                 fields=["lease_until"], condition=Q(ended_at=None), name="workers_by_lease"

@@ -14,6 +14,7 @@ from uuid import UUID
 import psutil
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
 from apps.common.clock import database_now, monotonic
 from apps.tokens.errors import WorkerFailed
@@ -26,12 +27,15 @@ from apps.tokens.models import (
 )
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Stage, Status
-from apps.tokens.services import completion, hints, locks, outcomes
+from apps.tokens.services import completion, explain, hints, locks, outcomes
 from apps.tokens.services.owner import host_name
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 100
+STALE_AFTER: Final = timedelta(seconds=10)
+STALE_BATCH: Final = 20
+NOTE_EVERY: Final = timedelta(minutes=1)
 # The clock of `create_time` ticks in hundredths of a second.
 SAME_START_S: Final = 1.0
 # A deadline is the worker's own limit too; its result may be on its way to the database.
@@ -61,6 +65,38 @@ def sweep() -> SweepReport:
     report.stranded_requests = _free_stranded_requests()
     report.histories = _write_pending_history()
     return report
+
+
+def suspects() -> QuerySet[LoginAttempt]:
+    """Return the open logins whose owner's lease is over: their permits are still held."""
+    silent = LoginAttempt.objects.filter(
+        outcome=Outcome.OPEN, owner__lease_until__lte=database_now()
+    )
+    return silent.select_related("site", "account", "owner").order_by("deadline")
+
+
+def wake_stale_waiters() -> int:
+    """Find requests that could run and wait for a worker only, and hint again; return how many.
+
+    A waiter is noted once a minute, with how long it has waited.
+    """
+    at = database_now()
+    late = TokenRequest.objects.runnable(at=at - STALE_AFTER).filter(
+        created_at__lte=at - STALE_AFTER
+    )
+    woken = 0
+    for row in late.select_related("site", "account").order_by("order_at")[:STALE_BATCH]:
+        if [wait.code for wait in explain.request(row).waiting_for] != ["worker"]:
+            continue
+        woken += 1
+        hints.send(row.queue)
+        noted = RecoveryAction.objects.filter(
+            kind="stale_waiter", subject=str(row.pk), at__gt=at - NOTE_EVERY
+        )
+        if not noted.exists():
+            waited_s = (at - max(row.created_at, row.not_before)).total_seconds()
+            _note("stale_waiter", str(row.pk), queue=row.queue, waited_s=round(waited_s, 1))
+    return woken
 
 
 def runnable_clusters() -> list[str]:

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 SWEEP_EVERY_S: Final = 2.0
+WAKE_EVERY_S: Final = 5.0
 BEAT_EVERY_S: Final = 15.0
 WEDGED_AFTER_S: Final = 75.0
 RESTART_WAIT_S: Final = 1.0
@@ -144,6 +145,7 @@ class Supervisor:
             self._guarded("revive", TICK_S, self._revive)
             self._guarded("tick", TICK_S, self._tick)
             self._guarded("sweep", SWEEP_EVERY_S, self._sweep)
+            self._guarded("wake", WAKE_EVERY_S, self._wake)
             self._guarded("beat", BEAT_EVERY_S, self._beat)
             periodic.run_due()
             time.sleep(TICK_S / 4)
@@ -167,6 +169,9 @@ class Supervisor:
         """Hint at every cluster that has something to run: hints get lost, rows do not."""
         for cluster in recovery.runnable_clusters():
             hints.send_to(cluster)
+
+    def _wake(self) -> None:
+        recovery.wake_stale_waiters()
 
     def _sweep(self) -> None:
         recovery.sweep()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,9 +23,11 @@ from apps.tokens.models import (
 from apps.tokens.serializers.explain import BreakerTransitionOutput, SiteBreakerOutput
 from apps.tokens.serializers.rows import (
     AdmissionLimitsSerializer,
+    LoginAttemptOutput,
     RecoveryActionOutput,
     WorkerProcessOutput,
 )
+from apps.tokens.services import recovery
 from apps.tokens.viewsets.scoping import audit_of
 
 
@@ -48,6 +51,14 @@ class RecoveryActionViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[R
     ordering_fields = ["at"]
     ordering = ["-at"]
     queryset = RecoveryAction.objects.all()
+
+    @extend_schema(responses=LoginAttemptOutput(many=True), filters=False)
+    @action(detail=False, methods=["get"], filterset_fields=None)
+    def suspects(self, request: Request) -> Response:
+        """List the logins whose worker is silent; their permits are held until it is proven dead,
+        or until the deadline."""
+        page = self.paginate_queryset(recovery.suspects())  # type: ignore[arg-type]
+        return self.get_paginated_response(LoginAttemptOutput(page, many=True).data)
 
 
 class SiteBreakerViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[SiteBreaker]):
