@@ -57,7 +57,7 @@ class RecoveryActionViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[R
     def suspects(self, request: Request) -> Response:
         """List the logins whose worker is silent; their permits are held until it is proven dead,
         or until the deadline."""
-        page = self.paginate_queryset(recovery.suspects())  # type: ignore[arg-type]
+        page: Any = self.paginate_queryset(recovery.suspects())  # type: ignore[arg-type]
         return self.get_paginated_response(LoginAttemptOutput(page, many=True).data)
 
 
