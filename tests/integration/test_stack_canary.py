@@ -1,0 +1,210 @@
+"""Secrets with names of their own go through everything, and are found nowhere they must not be."""
+
+import base64
+import json
+import subprocess
+import sys
+from urllib.parse import quote
+
+import httpx
+import pytest
+import redis
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from apps.access.audit import import_journals
+from apps.access.contracts import Scope
+from apps.access.models import AuditEntry
+from apps.history.models import TokenAcquisitionHistory
+from apps.tokens.faultlab.recipes import json_recipe, totp_recipe
+from apps.tokens.models import LoginAttempt, RefreshToken, StoredToken
+from apps.tokens.services import accounts
+from tests.integration.stack import API, ROOT, eventually, lab_site, new_key
+
+pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures"]
+pytestmark = pytest.mark.processes
+
+SEED = "CANARYSEEDCANARYSEEDCANARYSEED23"
+PASSWORD = "canary/päss word+71"
+WRONG = "canary-wrong-word-72"
+
+
+@pytest.fixture(scope="module")
+def traces(stack, lab_of_the_session):
+    """Run a whole flow with failures; return the secrets and all that was answered."""
+    lab, seen = lab_of_the_session, []
+    people = {"alice": {"password": PASSWORD, "totp_secret": SEED}}
+    key = new_key(scopes=tuple(Scope))
+
+    def call(method, path, body=None):
+        answer = httpx.request(
+            method,
+            f"{stack.url}{API}/{path}",
+            json=body,
+            headers={"X-API-Key": key},
+            timeout=60,
+            trust_env=False,
+        )
+        seen.append((path, answer.text + str(answer.headers)))
+        return answer
+
+    def acquire(site, **more):
+        answer = call("POST", "tokens/acquire", {"site": site, "max_wait_s": 20, **more})
+        if answer.status_code == 200:
+            seen.pop()  # the one answer that is meant to hold a token
+        return answer
+
+    good = lab_site(lab, "good", accounts=people, totp_required=True, session_ttl_s=600)
+    good.site.recipe = totp_recipe(lab.url, "good")
+    good.site.save()
+    accounts.set_secrets(good, {"password": PASSWORD, "totp_secret": SEED})
+    assert acquire("good").status_code == 200
+    assert acquire("good").json()["cached"] is True
+    lab_site(lab, "wrong", accounts=people, password=WRONG)
+    assert acquire("wrong").status_code == 502
+    assert acquire("wrong").status_code == 409
+    lab_site(lab, "leaky", connector="leaky", accounts=people, password=PASSWORD)
+    assert acquire("leaky", max_wait_s=0).status_code == 202
+    eventually(LoginAttempt.objects.filter(site__slug="leaky", error_code="worker_failed").exists)
+    unverified = lab_site(lab, "unverified", accounts=people, password=PASSWORD)
+    recipe = json_recipe(lab.url, "unverified", refresh=False)
+    recipe["verify"]["headers"] = {"Authorization": "Bearer ${token.bearer}x"}
+    unverified.site.recipe = recipe
+    unverified.site.save()
+    acquire("unverified", max_wait_s=0)
+    eventually(LoginAttempt.objects.filter(site__slug="unverified").exclude(outcome="").exists)
+    checked = lab_site(lab, "checked", accounts=people, password=PASSWORD)
+    assert checked.secrets["password"] == PASSWORD
+    for site in ("checked", "leaky", "wrong"):
+        told = subprocess.run(
+            [sys.executable, ROOT / "manage.py", "check_site", site],
+            env={"PATH": "/usr/bin:/bin", **stack.environment},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        seen.append((f"check_site {site}", (told.stdout + told.stderr).decode()))
+        assert b"check" in told.stdout or b"recipe" in told.stdout
+    for path in ("sites", "accounts", "tokens", "requests", "logins", "workers", "repairs"):
+        assert call("GET", path).status_code == 200
+    call("POST", "accounts", {"site": "good", "username": "carol", "secrets": {"password": 5}})
+    call("POST", "accounts", {"site": "nowhere", "username": "x", "secrets": {"p": PASSWORD}})
+    call("PATCH", f"accounts/{good.pk}", {"secret": PASSWORD})
+    refresh = RefreshToken.objects.get(account=good)
+    secrets = {
+        "password": PASSWORD,
+        "wrong password": WRONG,
+        "seed": SEED,
+        "key": key,
+        "refresh token": refresh.secret["token"],
+        "refresh token, its random part": refresh.secret["token"][2:],
+    }
+    for token in StoredToken.objects.all():
+        secrets[f"token of {token.account.site.slug}"] = token.material["bearer"]
+    assert len(secrets) == 8
+    acquire("good")  # so that it lies in every cache
+    return secrets, seen, redis_content()
+
+
+def forms(secret):
+    """Return how a secret may be written down."""
+    raw = secret.encode()
+    return {
+        raw,
+        quote(secret).encode(),
+        quote(secret, safe="").encode(),
+        json.dumps(secret)[1:-1].encode(),
+        base64.b64encode(raw).rstrip(b"="),
+        base64.urlsafe_b64encode(raw).rstrip(b"="),
+        raw.hex().encode(),
+        repr(secret)[1:-1].encode(),
+    }
+
+
+def assert_absent(secrets, place, content):
+    found = [name for name, secret in secrets.items() if any(f in content for f in forms(secret))]
+    assert not found, f"{found} in {place}"
+
+
+def database_content():
+    """Return all that the database holds, as it is stored."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(connection.settings_dict["NAME"], "rb") as file:
+            return file.read()
+    content = []
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            with cursor.copy(f'COPY (SELECT * FROM "{table}") TO STDOUT') as rows:
+                content += [bytes(row) for row in rows]
+    return b"".join(content)
+
+
+def redis_content():
+    """Return every key with its value; what is no text as Redis dumps it."""
+    if not settings.REDIS_URL:
+        return {}
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        return {
+            key: client.get(key) if client.type(key) == b"string" else client.dump(key)
+            for key in client.keys("*")
+        }
+
+
+def test_the_search_finds_what_is_there(traces):
+    """The searches below would be worth nothing if they looked into an empty place."""
+    assert b"one_time_code" in database_content() or b"worker_failed" in database_content()
+    with pytest.raises(AssertionError):
+        assert_absent(traces[0], "a text", f"x{quote(PASSWORD)}y".encode())
+
+
+def test_no_answer_holds_a_secret(traces):
+    secrets, seen, _ = traces
+    for place, text in seen:
+        assert_absent(secrets, place, text.encode())
+
+
+def test_no_row_holds_a_secret(traces, stack, settings):
+    settings.LATCHKEY_AUDIT_DIR = stack.folder / "audit"
+    import_journals()  # the workers may have been before us
+    eventually(lambda: AuditEntry.objects.filter(site="good", kind="hand_out").count() == 2)
+    assert TokenAcquisitionHistory.objects.filter(site="wrong").exists()
+    assert_absent(traces[0], "the database", database_content())
+
+
+def test_no_log_or_file_holds_a_secret(traces, stack):
+    assert "login_crashed" in stack.logs()
+    files = [path for path in stack.folder.rglob("*") if path.is_file()]
+    assert len(files) >= 2
+    for path in files:
+        assert_absent(traces[0], path, path.read_bytes())
+
+
+def test_redis_holds_no_secret(traces):
+    secrets, _, content = traces
+    if not settings.REDIS_URL:
+        pytest.skip("runs without Redis")
+    assert any(b"tokens" in name for name in content)
+    for name, value in content.items():
+        assert_absent(secrets, name, name + value)
+        assert b"alice" not in name
+
+
+def test_no_admin_page_holds_a_secret(traces):
+    people = get_user_model().objects
+    person = people.filter(username="boss").first() or people.create_superuser("boss")
+    client = Client()
+    client.force_login(person)
+    for model in admin.site._registry:
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        pages = [reverse(f"{name}_changelist")]
+        pages += [reverse(f"{name}_change", args=[row.pk]) for row in model.objects.all()[:5]]
+        for page in pages:
+            answer = client.get(page)
+            assert answer.status_code == 200
+            assert_absent(traces[0], page, answer.content)
