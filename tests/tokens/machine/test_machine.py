@@ -1,0 +1,533 @@
+"""Admission and completion under any order of events, against a small model.
+
+A rule is an event of the real world; after each one every invariant is checked. `LATCHKEY_MACHINE`
+picks the profile: `quick` (the default) or `long`.
+"""
+
+import os
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from apps.caching import services as cache
+from apps.common.clock import database_now
+from apps.history.models import TokenAcquisitionHistory
+from apps.tokens.contracts import LoginGrant, TokenMaterial
+from apps.tokens.errors import LeaseLost, NoAccountAvailable, SiteDisabled
+from apps.tokens.models import (
+    Account,
+    AdmissionLimits,
+    LoginAttempt,
+    Site,
+    SiteBreaker,
+    StoredToken,
+    TokenRequest,
+    WorkerProcess,
+)
+from apps.tokens.models.breakers import BreakerState
+from apps.tokens.models.requests import BACKGROUND, LIVE, Queue, Reason
+from apps.tokens.services import (
+    accounts,
+    acquisition,
+    admission,
+    breaker,
+    completion,
+    context,
+    hints,
+    hours,
+    locks,
+    recovery,
+    requests,
+)
+from apps.tokens.services.acquisition import AcquireSpec, Ticket
+from apps.tokens.services.owner import Owner
+from apps.tokens.services.requests import Asker, Demand
+from tests.tokens.core.conftest import core
+from tests.tokens.factories import caller, make_account, make_site
+from tests.tokens.machine.world import (
+    FAILURES,
+    IN_DOUBT,
+    SITE_FAULTS,
+    Flight,
+    Knowledge,
+    failure,
+    let_pass,
+    snapshot,
+)
+
+__all__ = ["core"]
+
+COMMON = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+}
+PROFILES = {
+    "quick": settings(max_examples=25, stateful_step_count=40, **COMMON),
+    "long": settings(max_examples=600, stateful_step_count=80, **COMMON),
+}
+SITES, NAMES, CALLERS = ("a", "b"), ("u0", "u1", "u2"), ("ann", "bob")
+WINDOW_S = 600
+ALWAYS = [{"from": "00:00", "to": "24:00"}]
+
+sites = st.sampled_from(SITES)
+names = st.sampled_from(NAMES)
+callers = st.sampled_from(CALLERS)
+
+
+class Admission(RuleBasedStateMachine):
+    """Two sites of three accounts, and everything that can happen to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.undo = transaction.atomic()
+        self.undo.__enter__()
+        cache.clear_all()
+        self.flights: list[Flight] = []
+        self.known: dict[UUID, Knowledge] = {}
+        self.claims: dict[UUID, admission.Claim] = {}
+        self.versions: Counter[UUID] = Counter()
+        self.secrets = 0
+
+    def teardown(self):
+        transaction.set_rollback(True)
+        self.undo.__exit__(None, None, None)
+
+    @initialize(
+        total=st.integers(1, 4),
+        site=st.integers(1, 3),
+        kept=st.integers(0, 1),
+        resends=st.integers(0, 1),
+        budget=st.sampled_from([3, 4, 50]),
+        site_budget=st.sampled_from([5, 50]),
+    )
+    def begin(self, total, site, kept, resends, budget, site_budget):
+        AdmissionLimits.objects.create(
+            pk=1,
+            max_concurrent=total,
+            max_concurrent_per_site=site,
+            reserved_for_interactive=kept,
+            in_doubt_resends=resends,
+            max_attempts=4,
+        )
+        for slug in SITES:
+            row = make_site(
+                slug,
+                budget_window_s=WINDOW_S,
+                budget_per_account=budget,
+                budget_per_site=site_budget,
+            )
+            for name in NAMES:
+                secret = f"{slug}-{name}"
+                self.known[make_account(row, name, password=secret).pk] = Knowledge(secret=secret)
+        self.owner = Owner.take(cluster="default")
+
+    # Events: demand ------------------------------------------------------------------------
+
+    @rule(
+        site=sites,
+        name=st.one_of(st.none(), names),
+        who=callers,
+        force=st.booleans(),
+        ttl=st.sampled_from([0, 0, 600]),
+    )
+    def ask(self, site, name, who, force, ttl):
+        spec = AcquireSpec(site=site, account=name, force=force, min_ttl_s=ttl)
+        try:
+            found = acquisition.obtain(spec, principal=caller(name=who))
+        except (NoAccountAvailable, SiteDisabled):
+            return
+        if isinstance(found, Ticket):
+            row = TokenRequest.objects.get(pk=found.request_id)
+            assert row.status in LIVE
+            assert row.newer_than >= found.newer_than
+            assert row.interests.filter(principal_id=who, detached_at=None).exists()
+        else:
+            assert found.token.remaining_s(at=timezone.now()) > 0
+
+    @rule(site=sites, name=names, queue=st.sampled_from(sorted(BACKGROUND)), who=callers)
+    def ask_in_the_background(self, site, name, queue, who):
+        account = Account.objects.select_related("site").get(site__slug=site, username=name)
+        demand = Demand(site=account.site, account=account, reason=Reason.WARM_UP, queue=queue)
+        asker = None if queue == Queue.REFRESH else Asker(kind="batch", id=who, name=who)
+        before = self._live(account.site, str(account.pk))
+        pk = requests.ask(demand, asker=asker)
+        row = TokenRequest.objects.get(pk=pk)
+        if before:
+            assert pk == before.pk
+            assert row.order_at <= before.order_at
+            assert row.expires_at >= before.expires_at
+
+    @rule(data=st.data(), who=callers, kind=st.sampled_from(["key", "batch"]))
+    def detach(self, data, who, kind):
+        row = self._any(data, TokenRequest.objects.filter(status__in=LIVE))
+        if row is None:
+            return
+        others = row.interests.filter(detached_at=None).exclude(
+            principal_kind=kind, principal_id=who
+        )
+        had, mine = (
+            others.exists(),
+            row.interests.filter(principal_kind=kind, principal_id=who, detached_at=None).exists(),
+        )
+        gone = requests.detach(row, kind=kind, principal_id=who)
+        assert not (gone and had)
+        if mine and not had and row.status == "queued":
+            assert gone
+            assert TokenRequest.objects.get(pk=row.pk).status == "cancelled"
+
+    @rule(data=st.data())
+    def requeue(self, data):
+        row = self._any(data, TokenRequest.objects.filter(status__in=["dead", "failed"]))
+        if row is not None:
+            assert requests.requeue(row, asker=None) != row.pk
+
+    # Events: supply ------------------------------------------------------------------------
+
+    @rule()
+    def admit(self):
+        before = self._permitted()
+        claimed = admission.claim(owner_id=self.owner.id, queues=hints.queues_of("default"))
+        if claimed is None:
+            return
+        attempt = LoginAttempt.objects.select_related("site", "request").get(pk=claimed.attempt_id)
+        self._check_admitted(attempt, before)
+        account = self.known[claimed.account_id]
+        assert claimed.credentials.secrets["password"] == account.secret
+        flight = Flight(
+            attempt_id=claimed.attempt_id,
+            request_id=claimed.request_id,
+            account_id=claimed.account_id,
+            site=claimed.site.slug,
+            fence=claimed.fence,
+            credential_version=claimed.credential_version,
+            secret=account.secret,
+        )
+        self.flights.append(flight)
+        self.claims[claimed.attempt_id] = claimed
+
+    def _permitted(self):
+        """Note what holds at the moment of an admission."""
+        at = database_now()
+        rows = TokenRequest.objects.runnable(at=at).select_related("site")
+        return {
+            "heads": {row.pk: (row.site.slug, row.order_at, row.account_id) for row in rows},
+            "states": {one.site.slug: one for one in SiteBreaker.objects.select_related("site")},
+        }
+
+    def _check_admitted(self, attempt, before):
+        at, limits = attempt.started_at, AdmissionLimits.current()
+        site = attempt.site
+        rows = LoginAttempt.objects.filter(outcome="").exclude(request__status="paused")
+        per_site = site.max_concurrent or limits.max_concurrent_per_site
+        total, here = rows.count(), rows.filter(site=site).count()
+        assert total <= limits.max_concurrent
+        assert here <= per_site
+        if attempt.request.queue in BACKGROUND:
+            kept = limits.reserved_for_interactive
+            assert total <= max(1, limits.max_concurrent - kept)
+            assert here <= max(1, per_site - kept)
+        assert not limits.paused
+        assert site.enabled
+        assert hours.is_open(site, at=at)
+        assert not (site.cooldown_until and site.cooldown_until > at)
+        account = Account.objects.get(pk=attempt.account_id)
+        assert account.enabled
+        assert not account.needs_action
+        assert not (account.cooldown_until and account.cooldown_until > at)
+        known = self.known[account.pk]
+        assert known.may_send(limits.in_doubt_resends), known
+        recent = LoginAttempt.objects.filter(
+            site=site, started_at__gt=at - timedelta(seconds=WINDOW_S)
+        )
+        assert recent.count() <= site.budget_per_site
+        assert recent.filter(account=account).count() <= site.budget_per_account
+        self._check_breaker(attempt, before["states"].get(site.slug), at)
+        self._check_order(attempt, before["heads"])
+
+    def _check_breaker(self, attempt, breaker_before, at):
+        state = breaker_before.state if breaker_before else BreakerState.CLOSED
+        assert state != BreakerState.FORCED_OPEN
+        if state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+            assert breaker_before.open_until is None or breaker_before.open_until <= at
+            other = LoginAttempt.objects.filter(pk=breaker_before.probe, outcome="")
+            assert state == BreakerState.OPEN or not other.exists()
+            assert breaker_before.healthy_at
+            after = SiteBreaker.objects.get(site=attempt.site)
+            assert (after.state, after.probe) == (BreakerState.HALF_OPEN, attempt.pk)
+
+    def _check_order(self, attempt, heads):
+        """Whoever was passed over at this site could not have started."""
+        _, mine, _ = heads[attempt.request_id]
+        limits, at = AdmissionLimits.current(), attempt.started_at
+        for pk, (slug, order_at, account_id) in heads.items():
+            if slug != attempt.site.slug or order_at >= mine or account_id is None:
+                continue
+            row = TokenRequest.objects.get(pk=pk)
+            if row.status != "queued" or row.queue in BACKGROUND or row.not_before > at:
+                continue
+            account = Account.objects.get(pk=account_id)
+            is_busy = LoginAttempt.objects.filter(account=account, outcome="").exists()
+            assert is_busy or not (
+                account.enabled and self.known[account_id].may_send(limits.in_doubt_resends)
+            )
+
+    @precondition(lambda self: any(not one.sent for one in self.flights))
+    @rule(data=st.data())
+    def send(self, data):
+        flight = data.draw(st.sampled_from([one for one in self.flights if not one.sent]))
+        known = self.known[flight.account_id]
+        claimed = self.claims[flight.attempt_id]
+        if not self._is_mine(flight):
+            with pytest.raises(LeaseLost):
+                context._record_sending(claimed)
+            return
+        context._record_sending(claimed)
+        resends = AdmissionLimits.current().in_doubt_resends
+        if flight.secret in known.wrong:
+            assert flight.secret in known.allowed
+        elif flight.secret not in known.proven and flight.secret not in known.allowed:
+            known.sends_in_doubt[flight.secret] += 1
+            assert known.sends_in_doubt[flight.secret] <= 1 + resends
+        known.allowed.discard(flight.secret)
+        flight.sent = True
+
+    @precondition(lambda self: any(one.sent for one in self.flights))
+    @rule(data=st.data(), ttl=st.sampled_from([30, 600, 3600]))
+    def succeed(self, data, ttl):
+        flight = data.draw(st.sampled_from([one for one in self.flights if one.sent]))
+        before, mine = snapshot(flight.account_id), self._is_mine(flight)
+        grant = LoginGrant(
+            material=TokenMaterial(bearer=f"t-{flight.attempt_id}"),
+            expires_at=timezone.now() + timedelta(seconds=ttl),
+        )
+        written = completion.succeed(flight.attempt_id, grant)
+        assert written == mine
+        self.flights.remove(flight)
+        if not written:
+            assert snapshot(flight.account_id) == before
+            return
+        known = self.known[flight.account_id]
+        known.proven.add(flight.secret)
+        known.wrong.discard(flight.secret)
+        known.sends_in_doubt[flight.secret] = 0
+        assert TokenRequest.objects.get(pk=flight.request_id).status == "done"
+
+    @precondition(lambda self: self.flights)
+    @rule(
+        data=st.data(),
+        name=st.sampled_from(FAILURES),
+        retry_after_s=st.sampled_from([None, None, 45.0]),
+    )
+    def fail(self, data, name, retry_after_s):
+        flight = data.draw(st.sampled_from(self.flights))
+        if name == "InvalidCredentials" and not flight.sent:
+            return
+        before, mine = snapshot(flight.account_id), self._is_mine(flight)
+        was_sent_open = flight.sent and self._is_open(flight)
+        written = completion.fail(flight.attempt_id, failure(name, retry_after_s))
+        assert written == mine
+        self.flights.remove(flight)
+        known = self.known[flight.account_id]
+        if was_sent_open and not written and name in IN_DOUBT:
+            # Refused, but what the site made of the secret is as unknown as before.
+            return
+        if not written:
+            assert snapshot(flight.account_id) == before
+            return
+        if name == "InvalidCredentials":
+            known.wrong.add(flight.secret)
+            known.proven.discard(flight.secret)
+        elif name in IN_DOUBT and flight.sent:
+            known.doubts[flight.secret] += 1
+        elif name in SITE_FAULTS or name in ("NetworkFailure", "RateLimited"):
+            assert snapshot(flight.account_id) == before
+
+    @precondition(lambda self: self.flights)
+    @rule(data=st.data())
+    def lose_the_worker(self, data):
+        """All logins of this process end as lost; a new process takes over."""
+        for flight in self.flights:
+            if flight.sent and self._is_open(flight):
+                self.known[flight.account_id].doubts[flight.secret] += 1
+        WorkerProcess.objects.filter(pk=self.owner.id).update(
+            ended_at=database_now(), ended_how="died"
+        )
+        recovery.sweep()
+        assert not LoginAttempt.objects.filter(outcome="", owner=self.owner.id).exists()
+        self.owner = Owner.take(cluster="default")
+        if data.draw(st.booleans()):  # it was not dead after all, and its results come late
+            return
+        self.flights.clear()
+
+    # Events: time and people ---------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1, 20, 70, 290, 700, 4000]))
+    def time_passes(self, seconds):
+        let_pass(seconds)
+        cache.clear_all()
+
+    @rule()
+    def sweep(self):
+        at = database_now()
+        recovery.sweep()
+        assert not TokenRequest.objects.filter(status="queued", expires_at__lte=at).exists()
+
+    @rule(total=st.integers(1, 4), site=st.integers(1, 3), kept=st.integers(0, 2))
+    def edit_limits(self, total, site, kept):
+        AdmissionLimits.objects.update(
+            max_concurrent=total, max_concurrent_per_site=site, reserved_for_interactive=kept
+        )
+
+    @rule(slug=sites, limit=st.sampled_from([None, 1, 2]))
+    def edit_a_sites_limit(self, slug, limit):
+        Site.objects.filter(slug=slug).update(max_concurrent=limit)
+
+    @rule(site=sites, name=names, back=st.booleans())
+    def edit_credentials(self, site, name, back):
+        account = Account.objects.select_related("site").get(site__slug=site, username=name)
+        known = self.known[account.pk]
+        self.secrets += 1
+        secret = f"{site}-{name}" if back else f"new-{self.secrets}"
+        accounts.set_secrets(account, {"password": secret})
+        account.refresh_from_db()
+        changed = secret != known.secret
+        assert account.credential_version == known.version + changed
+        assert account.fence > known.fence or not changed
+        known.secret, known.version, known.fence = (
+            secret, account.credential_version, account.fence,
+        )  # fmt: skip
+
+    @rule(site=sites, name=names)
+    def allow_one_attempt(self, site, name):
+        account = Account.objects.get(site__slug=site, username=name)
+        account.site = Site.objects.get(slug=site)
+        accounts.allow_one_attempt(account, by="ann", reason="a captcha")
+        self.known[account.pk].allowed.add(self.known[account.pk].secret)
+
+    @rule(site=sites, name=names, enabled=st.booleans())
+    def switch_an_account(self, site, name, enabled):
+        account = Account.objects.select_related("site").get(site__slug=site, username=name)
+        account.enabled, account.needs_action = enabled, ""
+        accounts.update(account, fields=["enabled", "needs_action"])
+
+    @rule(data=st.data())
+    def revoke(self, data):
+        token = self._any(data, StoredToken.objects.select_related("account__site"))
+        if token is None:
+            return
+        was_revoked = token.revoked_at is not None
+        assert accounts.revoke(token, reason="revoked") != was_revoked
+        self.known[token.account_id].fence = Account.objects.get(pk=token.account_id).fence
+
+    @rule(
+        slug=sites, how=st.sampled_from(["open", "open", "paused", "paused_for_a_while", "closed"])
+    )
+    def pause(self, slug, how):
+        until = timezone.now() + timedelta(seconds=60) if how == "paused_for_a_while" else None
+        Site.objects.filter(slug=slug).update(
+            paused=how.startswith("paused"),
+            paused_until=until,
+            closed_hours=ALWAYS if how == "closed" else [],
+        )
+
+    @rule(paused=st.sampled_from([False, False, True]))
+    def pause_everything(self, paused):
+        AdmissionLimits.objects.update(paused=paused)
+
+    @rule(slug=sites, wanted=st.sampled_from(["forced_open", "forced_closed", "closed", "closed"]))
+    def set_breaker(self, slug, wanted):
+        with locks.admission() as at:
+            site = Site.objects.get(slug=slug)
+            breaker.force(site, BreakerState(wanted), at=at, by="ann")
+
+    @rule(healthy=st.sampled_from([True, None, False]))
+    def ask_the_health_of_broken_sites(self, healthy):
+        with locks.admission() as at:
+            for row in breaker.health_due(at=at):
+                assert breaker.take_health(row, at=at)
+                breaker.health_answered(row, healthy, at=at)
+
+    # What always holds ---------------------------------------------------------------------
+
+    @invariant()
+    def one_open_login_per_account_and_request(self):
+        rows = LoginAttempt.objects.filter(outcome="")
+        for name in ("account_id", "request_id"):
+            found = list(rows.values_list(name, flat=True))
+            assert len(found) == len(set(found))
+
+    @invariant()
+    def an_open_login_belongs_to_a_live_request(self):
+        rows = LoginAttempt.objects.filter(outcome="").select_related("request")
+        assert all(row.request.status in LIVE for row in rows)
+        running = TokenRequest.objects.filter(status="running")
+        assert not running.exclude(logins__outcome="").exists()
+
+    @invariant()
+    def one_live_request_per_site_and_key(self):
+        found = list(
+            TokenRequest.objects.filter(status__in=LIVE).values_list("site", "requested_key")
+        )
+        assert len(found) == len(set(found))
+
+    @invariant()
+    def every_ended_request_has_one_history_row(self):
+        rows = Counter(TokenAcquisitionHistory.objects.values_list("request_id", flat=True))
+        ended = set(TokenRequest.objects.exclude(status__in=LIVE).values_list("pk", flat=True))
+        assert dict(rows) == dict.fromkeys(ended, 1)
+
+    @invariant()
+    def a_tokens_version_only_grows(self):
+        for account, version in StoredToken.objects.values_list("account", "version"):
+            assert version >= self.versions[account]
+            self.versions[account] = version
+        for site in Site.objects.all():
+            newest = StoredToken.objects.filter(account__site=site).order_by("-version").first()
+            assert newest is None or newest.version <= site.token_serial
+
+    @invariant()
+    def what_is_called_wrong_is_remembered(self):
+        for pk, known in self.known.items():
+            account = Account.objects.get(pk=pk)
+            wrong = account.verdicts.filter(
+                fingerprint=account.secret_fingerprint, wrong_at__isnull=False
+            ).exists()
+            assert wrong == (known.secret in known.wrong)
+
+    # Helpers -------------------------------------------------------------------------------
+
+    def _live(self, site, key):
+        return TokenRequest.objects.filter(site=site, requested_key=key, status__in=LIVE).first()
+
+    def _is_open(self, flight):
+        return LoginAttempt.objects.filter(pk=flight.attempt_id, outcome="").exists()
+
+    def _is_mine(self, flight):
+        known = self.known[flight.account_id]
+        same = (flight.fence, flight.credential_version) == (known.fence, known.version)
+        return self._is_open(flight) and same
+
+    def _any(self, data, rows):
+        found = list(rows.order_by("pk"))
+        return data.draw(st.sampled_from(found)) if found else None
+
+
+@pytest.mark.timeout(3600)
+def test_admission_and_completion_hold_under_any_order_of_events(core):
+    profile = PROFILES[os.environ.get("LATCHKEY_MACHINE", "quick")]
+    run_state_machine_as_test(Admission, settings=profile)
