@@ -172,7 +172,7 @@ def test_no_answer_holds_a_secret(traces):
 def test_no_row_holds_a_secret(traces, stack, settings):
     settings.LATCHKEY_AUDIT_DIR = stack.folder / "audit"
     import_journals()  # the workers may have been before us
-    eventually(lambda: AuditEntry.objects.filter(site="good", kind="hand_out").count() == 2)
+    eventually(lambda: AuditEntry.objects.filter(site="good", kind="hand_out").count() == 3)
     assert TokenAcquisitionHistory.objects.filter(site="wrong").exists()
     assert_absent(traces[0], "the database", database_content())
 
