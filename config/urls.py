@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from apps.common.views import liveness
 from apps.performance.exposition import metrics
+from apps.performance.health_views import readiness
 
 handler400 = "apps.common.views.bad_request"
 handler403 = "apps.common.views.permission_denied"
@@ -16,6 +17,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("livez", liveness, name="livez"),
+    path("readyz", readiness, name="readyz"),
     path("metrics", metrics, name="metrics"),
     path("api/v1/automation/", include("config.api")),
 ]

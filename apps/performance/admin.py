@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from apps.performance import alert_admin  # noqa: F401 - its pages register when it is imported
 from apps.performance.models import MetricBucket, MetricReset, SystemSample
 
 

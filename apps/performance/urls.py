@@ -1,6 +1,6 @@
 """Routes of the performance app under /api/v1/automation/."""
 
-from django.urls import path
+from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from apps.performance import viewsets
@@ -11,6 +11,7 @@ router.register("performance/metrics/resets", viewsets.MetricResetViewSet)
 router.register("performance/samples", viewsets.SystemSampleViewSet)
 
 urlpatterns = [
+    path("performance/", include("apps.performance.alert_urls")),
     path("performance/metrics", viewsets.MetricsView.as_view()),
     path("performance/metrics/series", viewsets.SeriesView.as_view()),
     path("performance/metrics/export", viewsets.ExportView.as_view()),

@@ -3,7 +3,7 @@
 from django.conf import settings
 
 from apps.common import measure, periodic
-from apps.performance.services import keeping, sampling, storing
+from apps.performance.services import alerting_jobs, keeping, sampling, storing
 
 KEEP_EVERY_S = 60.0
 
@@ -17,6 +17,7 @@ def connect() -> None:
     )
     periodic.register("performance.sample", every_s=1.0)(sample)
     periodic.register("performance.keep", every_s=KEEP_EVERY_S)(keep)
+    alerting_jobs.connect()
 
 
 def look() -> None:

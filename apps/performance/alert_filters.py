@@ -1,0 +1,66 @@
+"""Filters of the lists of rules, alerts, channels and notices."""
+
+from typing import Any
+
+import django_filters as filters
+from django.db.models import QuerySet
+
+from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
+from apps.performance.models.alerts import DeliveryStatus, Severity
+
+
+class _SeverityFilter(filters.TypedMultipleChoiceFilter):  # type: ignore[misc]
+    def __init__(self, **options: Any) -> None:
+        choices = [(one.label, one.label) for one in Severity]
+        super().__init__(choices=choices, coerce=lambda name: Severity[name.upper()], **options)
+
+
+class AlertRuleFilter(filters.FilterSet):  # type: ignore[misc]
+    name = filters.CharFilter(lookup_expr="icontains")
+    severity = _SeverityFilter()
+
+    class Meta:
+        model = AlertRule
+        fields = ["name", "metric", "site", "enabled", "severity"]
+
+
+class AlertFilter(filters.FilterSet):  # type: ignore[misc]
+    STATES = ("open", "acknowledged", "resolved")
+
+    state = filters.MultipleChoiceFilter(
+        choices=[(name, name) for name in STATES], method="of_state"
+    )
+    severity = _SeverityFilter()
+    opened_after = filters.IsoDateTimeFilter(field_name="opened_at", lookup_expr="gte")
+    opened_before = filters.IsoDateTimeFilter(field_name="opened_at", lookup_expr="lt")
+
+    class Meta:
+        model = Alert
+        fields = ["site", "rule", "metric", "severity"]
+
+    def of_state(self, rows: QuerySet[Alert], _name: str, states: list[str]) -> QuerySet[Alert]:
+        found = rows.none()
+        if "open" in states:
+            found |= rows.filter(resolved_at=None, acknowledged_at=None)
+        if "acknowledged" in states:
+            found |= rows.filter(resolved_at=None, acknowledged_at__isnull=False)
+        if "resolved" in states:
+            found |= rows.filter(resolved_at__isnull=False)
+        return found if states else rows
+
+
+class ChannelFilter(filters.FilterSet):  # type: ignore[misc]
+    name = filters.CharFilter(lookup_expr="icontains")
+
+    class Meta:
+        model = NotificationChannel
+        fields = ["name", "kind", "enabled", "site"]
+
+
+class DeliveryFilter(filters.FilterSet):  # type: ignore[misc]
+    status = filters.MultipleChoiceFilter(choices=DeliveryStatus.choices)
+    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+
+    class Meta:
+        model = NotificationDelivery
+        fields = ["channel", "alert", "event", "status"]

@@ -1,0 +1,204 @@
+"""Notices as rows: written with what they are about, sent later, repeated until they arrive.
+
+A killed sender's notice is sent again by the next one, so a receiver may get it twice; the id
+that goes with it is the same. Nothing here is done by whoever evaluates.
+"""
+
+import threading
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from django.db.models import F
+
+from apps.common.clock import database_now
+from apps.common.database import fresh_connections
+from apps.performance.models import Alert, NotificationChannel, NotificationDelivery
+from apps.performance.models.alerts import DeliveryStatus, Severity
+from apps.performance.services import notification_sending as sending
+from apps.performance.services.notification_formats import Notice
+from apps.performance.services.notification_notices import notice_of, test_notice
+from apps.performance.services.notification_sending import NotSent
+
+log = structlog.stdlib.get_logger(__name__)
+
+# Longer than a sender's patience; after it a silent one is taken for dead.
+LEASE: Final = timedelta(seconds=60)
+FIRST_WAIT_S: Final = 10.0
+LONGEST_WAIT_S: Final = 3_600.0
+ATTEMPTS: Final = 12  # the last one about five hours after the first
+SENDERS: Final = 4
+KEEP: Final = timedelta(days=30)
+RESOLVED: Final = "resolved"
+TEST: Final = "test"
+
+
+def tell(alert: Alert, event: str, *, at: datetime) -> int:
+    """Write a notice for every channel that wants it, in the caller's transaction; return how many.
+
+    Those that were told of an alert are told of its end, also if they want only worse ones now.
+    """
+    rows = []
+    for channel in NotificationChannel.objects.filter(enabled=True):
+        if not _wants(channel, alert, event):
+            continue
+        rows.append(
+            NotificationDelivery(
+                channel=channel,
+                alert=alert,
+                event=event,
+                notice=notice_of(alert, event),
+                not_before=at,
+                created_at=at,
+            )
+        )
+    NotificationDelivery.objects.bulk_create(rows)
+    return len(rows)
+
+
+def send_test(channel: NotificationChannel, *, by: str) -> str:
+    """Send a test notice right now and return '' or why it did not arrive, without a secret."""
+    at = database_now()
+    row = NotificationDelivery.objects.create(
+        channel=channel,
+        event=TEST,
+        notice=test_notice(channel, by=by, at=at),
+        not_before=at + LEASE,
+        created_at=at,
+        attempts=1,
+    )
+    try:
+        sending.send(channel, _to_send(row))
+    except NotSent as error:
+        _give_up(row, str(error))
+        return str(error)
+    _delivered(row)
+    return ""
+
+
+def deliver_due(*, limit: int = 100) -> int:
+    """Send what is due, one after the other; return how many were tried."""
+    tried = 0
+    while tried < limit and (row := _take()):
+        _deliver(row)
+        tried += 1
+    return tried
+
+
+def retry(pk: UUID) -> bool:
+    """Let a notice that was given up be tried again, from the beginning; False if it was not."""
+    return bool(
+        NotificationDelivery.objects.filter(pk=pk, status=DeliveryStatus.FAILED).update(
+            status=DeliveryStatus.WAITING,
+            attempts=0,
+            not_before=database_now(),
+            finished_at=None,
+            error="",
+        )
+    )
+
+
+def prune(*, at: datetime) -> int:
+    """Delete notices that ended 30 days ago; return how many."""
+    return NotificationDelivery.objects.filter(finished_at__lt=at - KEEP).delete()[0]
+
+
+class Senders:
+    """Up to four threads that send, so that a slow receiver holds up neither rules nor others."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start as many as there is work for; each ends when nothing is due."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        waiting = NotificationDelivery.objects.due(at=database_now()).count()
+        for _ in range(min(SENDERS - len(self._threads), waiting)):
+            thread = threading.Thread(target=self._run, name="alert-notices", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        try:
+            with fresh_connections():
+                deliver_due()
+        except Exception:
+            # What it held is sent again when its lease is over.
+            log.exception("notices_interrupted")
+
+
+def _wants(channel: NotificationChannel, alert: Alert, event: str) -> bool:
+    if event == RESOLVED:
+        told = NotificationDelivery.objects.filter(channel=channel, alert=alert)
+        return channel.notify_resolved and told.exists()
+    fits = not channel.site or channel.site == alert.site
+    return fits and Severity(alert.severity) >= channel.minimum_severity
+
+
+def _take() -> NotificationDelivery | None:
+    """Take the notice that has waited longest; one conditional UPDATE decides between senders."""
+    at = database_now()
+    due = NotificationDelivery.objects.due(at=at).order_by("not_before")
+    for pk, not_before in due.values_list("pk", "not_before")[:SENDERS]:
+        mine = NotificationDelivery.objects.due(at=at).filter(pk=pk, not_before=not_before)
+        if mine.update(not_before=at + LEASE, attempts=F("attempts") + 1):
+            return NotificationDelivery.objects.select_related("channel").get(pk=pk)
+    return None
+
+
+def _deliver(row: NotificationDelivery) -> None:
+    if not row.channel.enabled:
+        _give_up(row, "the channel is switched off")
+        return
+    try:
+        sending.send(row.channel, _to_send(row))
+    except NotSent as error:
+        if error.for_good or row.attempts >= ATTEMPTS:
+            _give_up(row, str(error))
+        else:
+            _wait(row, str(error), wait_s=error.wait_s)
+    else:
+        _delivered(row)
+
+
+def _wait(row: NotificationDelivery, error: str, *, wait_s: float) -> None:
+    at = database_now()
+    backoff_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (row.attempts - 1))
+    later = at + timedelta(seconds=max(backoff_s, wait_s))
+    NotificationDelivery.objects.filter(pk=row.pk).update(not_before=later, error=error)
+    _note_failure(row, error, at=at)
+
+
+def _give_up(row: NotificationDelivery, error: str) -> None:
+    at = database_now()
+    NotificationDelivery.objects.filter(pk=row.pk).update(
+        status=DeliveryStatus.FAILED, finished_at=at, error=error
+    )
+    _note_failure(row, error, at=at)
+
+
+def _note_failure(row: NotificationDelivery, error: str, *, at: datetime) -> None:
+    NotificationChannel.objects.filter(pk=row.channel_id).update(
+        last_failure_at=at, last_failure=error
+    )
+    log.warning("notice_not_sent", channel=row.channel.name, attempt=row.attempts, error=error)
+
+
+def _delivered(row: NotificationDelivery) -> None:
+    at = database_now()
+    NotificationDelivery.objects.filter(pk=row.pk).update(
+        status=DeliveryStatus.DELIVERED, finished_at=at, error=""
+    )
+    NotificationChannel.objects.filter(pk=row.channel_id).update(last_success_at=at)
+
+
+def _to_send(row: NotificationDelivery) -> Notice:
+    kept: dict[str, Any] = row.notice
+    return Notice(
+        id=str(row.pk),
+        title=kept["title"],
+        severity=kept["severity"],
+        lines=tuple((name, value) for name, value in kept["lines"]),
+        data=kept["data"],
+    )

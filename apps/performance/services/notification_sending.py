@@ -1,0 +1,124 @@
+"""Carries one notice to one receiver, within a bound of time, and says what became of it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import structlog
+from django.core.mail import EmailMessage
+
+from apps.common.crypto import CannotOpen
+from apps.common.redaction import guard, redact_text
+from apps.performance.models.alerts import ChannelKind, NotificationChannel
+from apps.performance.services import notification_formats as formats
+from apps.performance.services.notification_formats import Notice, Request
+
+log = structlog.stdlib.get_logger(__name__)
+
+# All of it: name, connection, sending and reading. The senders' lease is longer.
+PATIENCE_S: Final = 10.0
+ANSWER_BYTES: Final = 16 * 1024
+SHORTEST_KEY: Final = 8
+LONGEST_WAIT_S: Final = 3_600.0
+WORTH_REPEATING: Final = frozenset({408, 425, 429})
+
+
+class NotSent(Exception):
+    """The receiver did not take it. The message holds no secret.
+
+    `for_good` says that the same request cannot succeed later; `wait_s` is what was asked for.
+    """
+
+    def __init__(self, message: str, *, for_good: bool, wait_s: float = 0.0) -> None:
+        self.for_good, self.wait_s = for_good, wait_s
+        super().__init__(redact_text(message)[:300])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back, as far as it is looked at."""
+
+    status: int
+    retry_after: str
+    body: bytes
+
+
+def send(channel: NotificationChannel, notice: Notice) -> None:
+    """Send now. Raises NotSent."""
+    if channel.kind == ChannelKind.LOG:
+        log.warning(
+            "alert_notice", channel=channel.name, title=notice.title, notice=dict(notice.data)
+        )
+    elif channel.kind == ChannelKind.MAIL:
+        _mail(channel, notice)
+    else:
+        _post(channel, notice)
+
+
+def _mail(channel: NotificationChannel, notice: Notice) -> None:
+    text = "\n".join(f"{name}: {value}" for name, value in notice.lines)
+    headers = {"Message-ID": f"<{notice.id}@latchkey>", "Auto-Submitted": "auto-generated"}
+    message = EmailMessage(notice.title, text, to=channel.recipients, headers=headers)
+    try:
+        message.send()
+    except OSError as error:  # smtplib's errors are of this kind too
+        raise NotSent(f"mail: {type(error).__name__}", for_good=False) from None
+
+
+def _post(channel: NotificationChannel, notice: Notice) -> None:
+    try:
+        secrets: Mapping[str, Any] = channel.secrets or {}
+    except CannotOpen as error:
+        raise NotSent(error.message, for_good=False) from None
+    url, secret = str(secrets.get("url", "")), str(secrets.get("secret", ""))
+    if not url:
+        raise NotSent("the channel has no address", for_good=True)
+    # Whatever goes wrong in there and is logged by anybody, the address and the key are not.
+    with guard([url, secret, _path_of(url)]):
+        request = formats.FORMATS[channel.kind](notice, url, secret)
+        try:
+            answer = asyncio.run(_exchange(request))
+        except TimeoutError:
+            raise NotSent(f"no answer within {PATIENCE_S:g} s", for_good=False) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise NotSent(type(error).__name__, for_good=False) from None
+        _check(channel.kind, answer)
+
+
+def _path_of(url: str) -> str:
+    """Return what follows the host, where a robot's key is; nothing if it is too short for one."""
+    found = url.partition("://")[2].partition("/")[2]
+    return found if len(found) >= SHORTEST_KEY else ""
+
+
+async def _exchange(request: Request) -> Answer:
+    """Post without following redirects: they would lead where nobody has allowed."""
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        httpx.AsyncClient(follow_redirects=False, timeout=PATIENCE_S) as client,
+        client.stream(
+            "POST", request.url, content=request.body, headers=dict(request.headers)
+        ) as answer,
+    ):
+        body = bytearray()
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > ANSWER_BYTES:
+                break
+        retry_after = answer.headers.get("retry-after", "")
+        return Answer(status=answer.status_code, retry_after=retry_after, body=bytes(body))
+
+
+def _check(kind: str, answer: Answer) -> None:
+    status = answer.status
+    if not 200 <= status < 300:
+        repeat = status >= 500 or status in WORTH_REPEATING
+        wait_s = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
+        wait_s = min(wait_s, LONGEST_WAIT_S)
+        raise NotSent(f"HTTP {status}", for_good=not repeat, wait_s=wait_s)
+    refused = formats.refusal(kind, answer.body)
+    if refused is not None:
+        code, words = refused
+        raise NotSent(f"refused: {code} {words}", for_good=code not in formats.BUSY and code != 0)
