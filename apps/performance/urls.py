@@ -19,6 +19,7 @@ urlpatterns = [
     path("performance/statistics", viewsets.StatisticsView.as_view()),
     path("performance/resource-usage", viewsets.ResourceUsageView.as_view()),
     path("performance/cache-stats", viewsets.CacheStatisticsView.as_view()),
+    path("performance/cache/warm-up", viewsets.WarmUpView.as_view()),
     path("performance/cache/clear", viewsets.CacheClearView.as_view()),
     path("performance/resources/cleanup", viewsets.CleanupView.as_view()),
     *router.urls,

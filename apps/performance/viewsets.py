@@ -2,11 +2,12 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
+from rest_framework import status
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,8 +29,11 @@ from apps.performance.models import MetricBucket, MetricReset, SystemSample
 from apps.performance.permissions import WatchesOrOperates, require_site
 from apps.performance.serializers import inputs, outputs
 from apps.performance.services import exporting, keeping, resetting, resources, statistics
-from apps.tokens.services import recovery
+from apps.tokens.services import recovery, warming
+from apps.tokens.services.requests import Asker
 from apps.tokens.viewsets.scoping import audit_of
+
+WARM_UP: Final = {"cache": "warm-up"}
 
 
 class PerformanceView(APIView):
@@ -146,6 +150,18 @@ class CacheClearView(PerformanceView):
         else:
             cache.clear_all()
         return Response(outputs.ClearOutput(cleared).data)
+
+
+class WarmUpView(PerformanceView):
+    @extend_schema(request=None, parameters=[inputs.SiteInput], responses=outputs.WarmUpOutput)
+    def post(self, request: Request) -> Response:
+        """Queue the logins whose tokens are missing or end soon, of one site or all."""
+        site = self.query(request, inputs.SiteInput).site
+        principal = principal_of(request)
+        audit.record(audit_of(request, AuditKind.SETTINGS, site=site or "", details=WARM_UP))
+        asker = Asker(kind=principal.kind, id=principal.id, name=principal.name, purpose="warm-up")
+        report = warming.warm([site] if site else None, asker=asker)
+        return Response(outputs.WarmUpOutput(report).data, status=status.HTTP_202_ACCEPTED)
 
 
 class MetricsResetView(PerformanceView):

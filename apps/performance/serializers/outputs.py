@@ -135,6 +135,17 @@ class ClearOutput(serializers.Serializer[Any]):
     cleared = serializers.CharField(help_text="The namespace, or * for all of them.")
 
 
+class WarmUpOutput(serializers.Serializer[Any]):
+    """`fresh` accounts needed nothing, `requested` logins were queued, others were `skipped`."""
+
+    sites = serializers.ListField(child=serializers.CharField())
+    accounts = serializers.IntegerField()
+    fresh = serializers.IntegerField()
+    requested = serializers.IntegerField()
+    skipped = serializers.DictField(child=serializers.IntegerField())
+    request_ids = serializers.ListField(child=serializers.UUIDField())
+
+
 class CleanupOutput(serializers.Serializer[Any]):
     dead_owners = serializers.IntegerField()
     lost_attempts = serializers.IntegerField()

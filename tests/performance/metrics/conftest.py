@@ -4,14 +4,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from prometheus_client.parser import text_string_to_metric_families
 from rest_framework.test import APIClient
 
 from apps.access import services as access
 from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.common import clock, measure
-from apps.performance.services import storing
+from apps.performance.services import exposition, storing
 
 EVERYTHING = (Grant(site=ANY_SITE),)
+
+
+def exposed():
+    """Name of a sample → its labels and value."""
+    found = {}
+    for family in text_string_to_metric_families(exposition.text().decode()):
+        for sample in family.samples:
+            found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    return found
 
 
 class Time:

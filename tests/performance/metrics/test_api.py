@@ -9,6 +9,7 @@ from apps.access.contracts import Grant, Scope
 from apps.caching import services as cache
 from apps.common import events, measure
 from apps.performance.models import MetricBucket, MetricReset
+from apps.tokens.models import TokenRequest
 from tests.tokens.factories import make_account, make_site
 
 pytestmark = pytest.mark.django_db
@@ -98,7 +99,7 @@ def test_the_last_errors_are_told_without_secrets(client):
 
     from django.utils import timezone
 
-    from apps.tokens.models import LoginAttempt, TokenRequest, WorkerProcess
+    from apps.tokens.models import LoginAttempt, WorkerProcess
 
     account = make_account(make_site("court"))
     at = timezone.now()
@@ -153,6 +154,31 @@ def test_cache_stats_name_every_layer(client):
     assert found["hit_rate"] == 1.0
     rows = [row for row in found["layers"] if row["namespace"] == "blacklist"]
     assert [row["hits"] for row in rows if row["layer"] == "l1"] == [1]
+
+
+def test_warm_up_queues_the_missing_logins_and_does_not_wait(client, monkeypatch):
+    monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
+    make_account(make_site("court"))
+    make_account(make_site("bank"), username="bob")
+    caller = client()
+    answer = caller.post(ROOT + "cache/warm-up?site_name=court")
+    assert answer.status_code == 202
+    assert (answer.json()["sites"], answer.json()["requested"]) == (["court"], 1)
+    assert [row.site.slug for row in TokenRequest.objects.all()] == ["court"]
+    assert caller.post(ROOT + "cache/warm-up").json()["sites"] in (
+        ["bank", "court"],
+        ["court", "bank"],
+    )
+    assert caller.post(ROOT + "cache/warm-up?site_name=none").status_code == 404
+
+
+def test_warm_up_is_bound_by_grants_and_for_operators(client):
+    make_site("court")
+    own = client(grants=(Grant(site="bank"),))
+    assert own.post(ROOT + "cache/warm-up?site_name=court").status_code == 404
+    assert own.post(ROOT + "cache/warm-up").status_code == 403
+    watcher = client(scopes=(Scope.REQUESTS_READ,))
+    assert watcher.post(ROOT + "cache/warm-up?site_name=court").status_code == 403
 
 
 def test_a_reset_is_told_of_and_kept(client):

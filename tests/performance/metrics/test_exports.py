@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from apps.access.contracts import Grant, Scope
 from apps.common import events, measure
 from apps.performance.models import SystemSample
 from apps.performance.services import exposition, keeping
+from tests.performance.metrics.conftest import exposed
 from tests.tokens.factories import make_site
 
 ROOT = Path(__file__).parents[3]
@@ -28,13 +28,6 @@ needs_promtool = pytest.mark.skipif(
     PROMTOOL is None,
     reason="promtool is not here (Debian package prometheus; or name it: PROMTOOL)",
 )
-# Runs in a process of its own: measures and ends.
-CHILD = """
-import django; django.setup()
-from apps.common import events
-for _ in range(100):
-    events.acquisition_ended(site="court", status="success", total_s=3.0, queue_wait_s=0.2)
-"""
 
 
 def promtool(*arguments, given=None):
@@ -43,15 +36,6 @@ def promtool(*arguments, given=None):
         input=given, capture_output=True, text=isinstance(given, str) or given is None, timeout=60,
         check=False,
     )  # fmt: skip
-
-
-def exposed():
-    """Name of a sample → its labels and value."""
-    found = {}
-    for family in text_string_to_metric_families(exposition.text().decode()):
-        for sample in family.samples:
-            found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
-    return found
 
 
 def measure_some():
@@ -125,22 +109,6 @@ def test_machines_and_work_are_exposed(measured):
     assert found["latchkey_resident_memory_bytes", (("host", "h"), ("role", "supervisor"))] == 1000
     assert found["latchkey_database_connections", ()] == 7
     assert found["latchkey_logins_in_flight", (("site", "court"),)] == 0
-
-
-@pytest.mark.processes
-def test_every_process_is_counted_once_however_it_ends(database_url):
-    environment = os.environ | {
-        "DATABASE_URL": database_url,
-        "LATCHKEY_TEST_METRICS_BACKGROUND": "1",
-        "DJANGO_SETTINGS_MODULE": "config.settings.test",
-    }
-    children = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", CHILD], env=environment, cwd=ROOT)
-        for _ in range(3)
-    ]
-    assert [child.wait(60) for child in children] == [0, 0, 0]
-    ended = ("site", "court"), ("status", "success")
-    assert exposed()["latchkey_acquisitions_total", ended] == 300
 
 
 def test_a_scrape_needs_the_token_or_a_key(client, settings):
