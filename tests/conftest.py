@@ -11,6 +11,15 @@ from django.db import connection
 from apps.caching import runtime
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what starts processes on one of the parallel runners, one such test at a time."""
+    for item in items:
+        for name in ("processes", "loginservers"):
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:
     """Begin with nothing cached, here and in this worker's Valkey."""
