@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from apps.performance import alert_admin  # noqa: F401 - its pages register when it is imported
+from apps.performance import tuning_admin  # noqa: F401 - registers its own
 from apps.performance.models import MetricBucket, MetricReset, SystemSample
 
 

@@ -3,7 +3,7 @@
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from apps.performance import viewsets
+from apps.performance import urls_tuning, viewsets
 
 router = SimpleRouter(trailing_slash=False)
 router.register("performance/metrics/buckets", viewsets.MetricBucketViewSet)
@@ -22,5 +22,6 @@ urlpatterns = [
     path("performance/cache/warm-up", viewsets.WarmUpView.as_view()),
     path("performance/cache/clear", viewsets.CacheClearView.as_view()),
     path("performance/resources/cleanup", viewsets.CleanupView.as_view()),
+    *urls_tuning.urlpatterns,
     *router.urls,
 ]

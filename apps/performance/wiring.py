@@ -3,7 +3,7 @@
 from django.conf import settings
 
 from apps.common import measure, periodic
-from apps.performance.services import alerting_jobs, keeping, sampling, storing
+from apps.performance.services import alerting_jobs, keeping, sampling, storing, tuning_auto
 
 KEEP_EVERY_S = 60.0
 
@@ -17,6 +17,7 @@ def connect() -> None:
     )
     periodic.register("performance.sample", every_s=1.0)(sample)
     periodic.register("performance.keep", every_s=KEEP_EVERY_S)(keep)
+    periodic.register("performance.adapt_limits", every_s=tuning_auto.EVERY_S)(adapt)
     alerting_jobs.connect()
 
 
@@ -33,3 +34,8 @@ def sample() -> None:
 def keep() -> None:
     """Age and delete old rows."""
     keeping.keep()
+
+
+def adapt() -> None:
+    """Adapt the limits that an operator has left to the rule."""
+    tuning_auto.adapt_all()

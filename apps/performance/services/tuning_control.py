@@ -19,9 +19,10 @@ from typing import Any, Final, Self
 WINDOW: Final = 12
 WINDOW_MAX: Final = 48
 RISE: Final = 0.05
-# The wait between probes, in completions at the limit: doubled after each that brought nothing.
-# A refused probe costs a rejection, so this also bounds the share of rejections.
-WAIT_MAX: Final = 768
+# The longest wait between probes, in completions at the limit, and in rounds of the limit. A
+# refused probe costs a rejection or more, and the site may ask for a rest: this bounds both.
+WAIT_MAX: Final = 256
+WAIT_MAX_ROUNDS: Final = 128
 SLOWED: Final = 1.25
 HALVE_ABOVE: Final = 4
 
@@ -124,11 +125,13 @@ def advance(state: State, seen: Completion, *, bounds: Bounds) -> Step:
         return _rejected(state, bounds)
     if seen.concurrency < state.limit:
         return Step(state=state)  # fewer were wanted than allowed: no word on the limit
+    state = replace(state, since=state.since + 1)
+    if state.probe_of is not None and state.since <= state.limit:
+        return Step(state=state)  # of those that began together the quickest end first
     level = state.levels.get(state.limit, Level()).add(seen.took_s, seen.ok)
-    levels = {**state.levels, state.limit: level}
-    state = replace(state, since=state.since + 1, levels=levels)
+    state = replace(state, levels={**state.levels, state.limit: level})
     if state.probe_of is not None:
-        return _judge(state, bounds)
+        return _judge(state, state.probe_of)
     if level.n >= WINDOW and state.since >= state.wait:
         return _probe(state, bounds)
     return Step(state=state)
@@ -142,7 +145,8 @@ def moved(state: State, limit: int) -> State:
 def _rejected(state: State, bounds: Bounds) -> Step:
     if state.probe_of is not None and state.probe_of < state.limit:
         # One more was too many, and only that: what stood before is known to work.
-        return _back(state, f"{state.limit} at once were too many for the site")
+        why = f"{state.limit} at once were too many for the site"
+        return _back(state, state.probe_of, why)
     half = state.limit // 2 if state.limit > HALVE_ABOVE else state.limit - 1
     limit = bounds.clamp(half)
     if limit == state.limit:
@@ -153,7 +157,7 @@ def _rejected(state: State, bounds: Bounds) -> Step:
 
 
 def _probe(state: State, bounds: Bounds) -> Step:
-    down = _slowed(state) and not state.last_down and state.limit > bounds.lowest
+    down = _slowed(state, state.limit) and not state.last_down and state.limit > bounds.lowest
     limit = state.limit - 1 if down else state.limit + 1
     if bounds.clamp(limit) != limit:
         return Step(state=replace(state, since=0, last_down=False))
@@ -164,9 +168,8 @@ def _probe(state: State, bounds: Bounds) -> Step:
     return Step(state=probing, why=f"trying whether {limit} at once bring {_wanted(down)}")
 
 
-def _judge(state: State, bounds: Bounds) -> Step:
-    assert state.probe_of is not None
-    low, high = sorted((state.limit, state.probe_of))
+def _judge(state: State, probe_of: int) -> Step:
+    low, high = sorted((state.limit, probe_of))
     below, above = state.levels.get(low, Level()), state.levels.get(high, Level())
     tried = state.levels[state.limit]
     if tried.n < WINDOW:
@@ -175,32 +178,30 @@ def _judge(state: State, bounds: Bounds) -> Step:
     rise = math.log(more / least) if least and more else math.inf if more else -math.inf
     # One more at a perfect site brings 1/low more: with many at once that is less than 5 %.
     needed = math.log1p(min(RISE, 0.5 / low))
-    unsure = abs(rise - needed) < math.sqrt(below.doubt + above.doubt)
-    if unsure and tried.n < WINDOW_MAX:
+    doubt = math.sqrt(below.doubt + above.doubt)
+    if abs(rise - needed) < doubt and tried.n < WINDOW_MAX:
         return Step(state=state)
-    keep = (rise >= needed) == (state.limit == high)
+    # Where the numbers leave it open and logins are slow, fewer at once do no harm.
+    margin = doubt / 2 if _slowed(state, high) else 0.0
+    keep = (rise >= needed + margin) == (state.limit == high)
     if not keep:
-        return _back(state, f"{state.limit} at once brought {'no more' if _up(state) else 'less'}")
+        brought = "no more" if state.limit > probe_of else "less"
+        return _back(state, probe_of, f"{state.limit} at once brought {brought}")
     # Go on in the same direction at once: what is known of this level is fresh.
     return Step(state=replace(state, probe_of=None, since=0, wait=0, last_down=False))
 
 
-def _back(state: State, why: str) -> Step:
-    assert state.probe_of is not None
-    wait = min(WAIT_MAX, max(state.wait, WINDOW) * 2)
-    levels = {n: one for n, one in state.levels.items() if n != state.limit}
-    kept = replace(state, limit=state.probe_of, probe_of=None, since=0, wait=wait, levels=levels)
+def _back(state: State, limit: int, why: str) -> Step:
+    longest = max(WAIT_MAX, WAIT_MAX_ROUNDS * limit)
+    wait = min(longest, max(state.wait, WINDOW) * 2)
+    kept = replace(state, limit=limit, probe_of=None, since=0, wait=wait)
     return Step(state=kept, why=why)
 
 
-def _up(state: State) -> bool:
-    return state.probe_of is not None and state.limit > state.probe_of
-
-
-def _slowed(state: State) -> bool:
-    """Say whether logins take longer than they did with fewer at once."""
-    lower = [one.mean_s for n, one in state.levels.items() if n < state.limit and one.n >= WINDOW]
-    return bool(lower) and state.levels[state.limit].mean_s > SLOWED * min(lower)
+def _slowed(state: State, limit: int) -> bool:
+    """Say whether logins at this level take longer than they did with fewer at once."""
+    lower = [one.mean_s for n, one in state.levels.items() if n < limit and one.n >= WINDOW]
+    return bool(lower) and state.levels[limit].mean_s > SLOWED * min(lower)
 
 
 def _wanted(down: bool) -> str:

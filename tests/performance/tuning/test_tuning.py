@@ -1,0 +1,185 @@
+"""Recommendations from recorded rows; applying them and taking them back."""
+
+import pytest
+
+from apps.common.errors import BusinessRuleViolated
+from apps.performance.models import LimitChange, TuningBounds
+from apps.performance.services import tuning
+from apps.performance.services.tuning_queueing import servers_for, waiting_share
+from apps.tokens.errors import InvalidCredentials
+from apps.tokens.models import AdmissionLimits, Site
+from tests.performance.tuning.rows import add_level, add_login, owner
+from tests.tokens.factories import make_account, make_site
+
+
+@pytest.fixture
+def site():
+    return make_site(max_concurrent=3)
+
+
+@pytest.fixture
+def account(site):
+    return make_account(site)
+
+
+def of(site):
+    return next(one for one in tuning.analyze() if one.site == site.slug)
+
+
+def test_without_evidence_nothing_is_recommended(site):
+    found = of(site)
+
+    assert not found.changes
+    assert "fewer than 12 logins" in found.reason
+
+
+def test_a_level_that_is_refused_lowers_the_limit_and_says_how_often(site, account):
+    add_level(site, account, 2)
+    add_level(site, account, 3, refused=5)
+
+    found = of(site)
+
+    assert found.recommended == 2
+    assert "refused 25% of 20 logins" in found.reason
+    assert [(level["concurrency"], level["rejected"]) for level in found.numbers["levels"]] == [
+        (2, 0),
+        (3, 5),
+    ]
+
+
+def test_a_level_that_brings_nothing_lowers_the_limit(site, account):
+    add_level(site, account, 2, took_s=10)
+    add_level(site, account, 3, took_s=15)
+
+    assert of(site).recommended == 2
+
+
+def test_demand_raises_the_limit_by_one_past_what_was_ever_tried(site, account):
+    add_level(site, account, 3)
+    by = owner()
+    for number in range(200):
+        add_login(site, account, asked_s_ago=6_000 - number * 2, took_s=20, level=3, by=by)
+
+    found = of(site)
+
+    assert found.recommended == 4
+    assert "up to 3 at once were tried" in found.reason
+
+
+def test_a_quiet_site_keeps_its_limit(site, account):
+    add_level(site, account, 1)
+
+    assert not of(site).changes
+
+
+def test_an_accounts_fault_is_no_word_on_the_site(site, account):
+    add_level(site, account, 2)
+    add_level(site, account, 3)
+    by = owner()
+    for number in range(50):
+        add_login(
+            site, account, asked_s_ago=9_000 + number, took_s=0.2, level=3,
+            error=InvalidCredentials, by=by,
+        )  # fmt: skip
+
+    assert not of(site).changes
+
+
+def test_refreshes_are_not_taken_for_logins(site, account):
+    by = owner()
+    for number in range(50):
+        add_login(site, account, asked_s_ago=900 + number, took_s=0.1, refresh=True, by=by)
+
+    assert of(site).numbers["logins"] == 0
+
+
+def test_recommendations_keep_to_the_bounds(site, account):
+    TuningBounds.objects.create(site=site, lowest=3, highest=8)
+    add_level(site, account, 2)
+    add_level(site, account, 3, refused=9)
+
+    found = of(site)
+
+    assert not found.changes
+    assert "bounds allow 3 to 8" in found.reason
+
+
+def test_the_limit_over_all_sites_makes_room_for_busy_sites():
+    by = owner()
+    for slug in ("one", "two", "three"):
+        site = make_site(slug, max_concurrent=2)
+        account = make_account(site)
+        add_level(site, account, 2, by=by)
+        for number in range(60):
+            add_login(site, account, asked_s_ago=6_000 - number * 9, took_s=15, level=2, by=by)
+
+    found = tuning.analyze()[-1]
+
+    assert (found.site, found.present) == ("", 3)
+    assert 5 <= found.recommended <= 9
+
+
+def test_applying_sets_the_limit_and_records_the_change(site, account):
+    add_level(site, account, 2)
+    add_level(site, account, 3, refused=5)
+
+    (change,) = tuning.apply(tuning.analyze(), by="ann")
+
+    assert Site.objects.get(pk=site.pk).max_concurrent == 2
+    assert (change.site, change.before, change.after, change.by) == (site.slug, 3, 2, "ann")
+    assert change.numbers["logins"] == 40
+
+
+def test_a_limit_that_somebody_changed_meanwhile_is_left_alone(site, account):
+    add_level(site, account, 2)
+    add_level(site, account, 3, refused=5)
+    found = tuning.analyze()
+    Site.objects.filter(pk=site.pk).update(max_concurrent=7)
+
+    assert tuning.apply(found, by="ann") == ()
+    assert Site.objects.get(pk=site.pk).max_concurrent == 7
+
+
+def test_a_change_can_be_taken_back_once(site):
+    change = tuning.change_limit(site=site.slug, before=3, after=5, reason="r", by="ann")
+
+    tuning.revert(change, by="bob")
+
+    assert Site.objects.get(pk=site.pk).max_concurrent == 3
+    assert LimitChange.objects.get(reverts=change).by == "bob"
+    with pytest.raises(BusinessRuleViolated):
+        tuning.revert(change, by="bob")
+
+
+def test_no_own_number_comes_back_as_no_own_number():
+    site = make_site()
+    change = tuning.change_limit(site=site.slug, before=None, after=5, reason="r", by="ann")
+
+    tuning.revert(change, by="bob")
+
+    assert Site.objects.get(pk=site.pk).max_concurrent is None
+
+
+def test_a_change_that_was_overtaken_cannot_be_taken_back(site):
+    change = tuning.change_limit(site=site.slug, before=3, after=5, reason="r", by="ann")
+    Site.objects.filter(pk=site.pk).update(max_concurrent=6)
+
+    with pytest.raises(BusinessRuleViolated):
+        tuning.revert(change, by="bob")
+
+    assert Site.objects.get(pk=site.pk).max_concurrent == 6
+
+
+def test_the_limit_over_all_sites_changes_where_nobody_made_the_row_yet():
+    change = tuning.change_limit(site="", before=3, after=6, reason="r", by="ann")
+
+    assert change is not None
+    assert AdmissionLimits.current().max_concurrent == 6
+
+
+def test_the_waits_of_erlang_c():
+    """Known values: load 2, 3 servers waits 0.4444 service times; load 0.5, 1 server waits 1."""
+    assert waiting_share(0.5, 1) == pytest.approx(1.0)
+    assert waiting_share(2.0, 3) == pytest.approx(0.4444, abs=1e-4)
+    assert waiting_share(3.0, 3) == float("inf")
+    assert servers_for(2.0) == 4
