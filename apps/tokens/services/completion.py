@@ -97,6 +97,7 @@ def fail(attempt_id: UUID, error: LoginFailure) -> bool:
         if attempt is None:
             return False
         if not _same_world(attempt):
+            _keep_verdict(attempt, error, at=at)
             _refuse(attempt, at=at)
             return False
         _penalise(attempt, error, at=at)
@@ -251,6 +252,26 @@ def _credit(attempt: LoginAttempt, *, at: datetime, refreshed: bool) -> None:
         )
 
 
+def _keep_verdict(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> None:
+    """Keep what the site said of the secret where only a token was revoked meanwhile.
+
+    That word is as true as before; without it the same wrong secret would be sent again.
+    """
+    same_secret = Account.objects.filter(
+        pk=attempt.account_id, credential_version=attempt.credential_version
+    )
+    if isinstance(error, InvalidCredentials) and same_secret.exists():
+        _call_wrong(attempt, at=at)
+
+
+def _call_wrong(attempt: LoginAttempt, *, at: datetime) -> None:
+    SecretVerdict.objects.update_or_create(
+        account_id=attempt.account_id,
+        fingerprint=attempt.secret_fingerprint,
+        defaults={"wrong_at": at, "proven_at": None, "allowed_once_at": None},
+    )
+
+
 def _penalise(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> None:
     if error.blame not in (Blame.CREDENTIALS, Blame.ACCOUNT):
         return
@@ -262,11 +283,7 @@ def _penalise(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> No
         "last_failure_code": error.code,
     }
     if isinstance(error, InvalidCredentials):
-        SecretVerdict.objects.update_or_create(
-            account=account,
-            fingerprint=attempt.secret_fingerprint,
-            defaults={"wrong_at": at, "proven_at": None, "allowed_once_at": None},
-        )
+        _call_wrong(attempt, at=at)
     elif isinstance(error, AccountNeedsAction):
         facts["needs_action"] = error.message[:300]
     else:

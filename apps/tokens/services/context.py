@@ -29,7 +29,10 @@ CODE_MUST_LAST_S: Final = 2.0
 
 @dataclass(slots=True)
 class WorkerContext:
-    """One login's view of its worker. `on_trace` receives every finished step."""
+    """One login's view of its worker. `on_trace` receives every finished step.
+
+    `term` is the owner's from before the claim.
+    """
 
     claim: Claim
     owner: Owner
@@ -37,6 +40,7 @@ class WorkerContext:
     on_trace: Callable[[StepTrace], None] | None = None
     secret_recorded: bool = False
     stage: str = ""
+    term: int = 0
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -51,7 +55,7 @@ class WorkerContext:
         return guarded_client(self.site, before_send=self.check_lease, **options)
 
     async def check_lease(self) -> None:
-        if not self.owner.stands():
+        if not self.owner.stands(term=self.term):
             raise LeaseLost("The lease ended before the next request was sent.")
 
     async def sending_secret(self) -> None:

@@ -40,10 +40,16 @@ async def run(
     *,
     owner: Owner,
     threads: DatabaseThreads,
+    term: int | None = None,
     on_trace: Callable[[StepTrace], None] | None = None,
 ) -> None:
-    """Make the login of a claim and record what came of it. Raises nothing of the site's."""
-    context = WorkerContext(claim=claim, owner=owner, threads=threads, on_trace=on_trace)
+    """Make the login of a claim and record what came of it. Raises nothing of the site's.
+
+    `term` is the owner's, read before the claim: a lease that ended since then ends the login.
+    By default it is the present one.
+    """
+    term = owner.term if term is None else term
+    context = WorkerContext(claim=claim, owner=owner, term=term, threads=threads, on_trace=on_trace)
     with redaction.guard(claim.credentials.secrets.values()):
         try:
             grant, refreshed = await _with_deadline(context)

@@ -47,11 +47,16 @@ def ticking_s() -> float:
 
 @dataclass(slots=True)
 class Owner:
-    """The permits' owner; one for each process. `lease_ends_s` is on `ticking_s`' clock."""
+    """The permits' owner; one for each process. `lease_ends_s` is on `ticking_s`' clock.
+
+    `term` grows when a lease was over before it was renewed. A login may send only in the term
+    it began in: while this process was away, its permits may have been given to others.
+    """
 
     id: UUID
     lease_s: float
     lease_ends_s: float = field(default=0.0)
+    term: int = field(default=0)
 
     @classmethod
     def take(cls, *, cluster: str) -> "Owner":
@@ -88,9 +93,9 @@ class Owner:
         self.lease_ends_s = begun + lease_s if alive else 0.0
         return bool(alive)
 
-    def stands(self) -> bool:
-        """Say whether this process may still send something for its logins."""
-        return ticking_s() < self.lease_ends_s
+    def stands(self, *, term: int | None = None) -> bool:
+        """Say whether this process may still send something for its logins (of this term)."""
+        return ticking_s() < self.lease_ends_s and term in (None, self.term)
 
     def beat(self) -> bool:
         """Renew the lease of all permits with one UPDATE.
@@ -101,6 +106,8 @@ class Owner:
         alive = WorkerProcess.objects.filter(pk=self.id, ended_at=None).update(
             lease_until=database_now() + timedelta(seconds=self.lease_s)
         )
+        if ticking_s() >= self.lease_ends_s:
+            self.term += 1
         self.lease_ends_s = begun + self.lease_s if alive else 0.0
         return bool(alive)
 

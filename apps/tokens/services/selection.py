@@ -44,7 +44,11 @@ def with_facts(accounts: QuerySet[Account]) -> QuerySet[Account]:
     )
     in_doubt = (
         own_attempts.filter(
-            Q(outcome=Outcome.LOST) | Q(outcome=Outcome.FAILED, error_code__in=IN_DOUBT_CODES),
+            Q(outcome=Outcome.LOST)
+            | Q(
+                outcome__in=[Outcome.FAILED, Outcome.SUPERSEDED],
+                error_code__in=IN_DOUBT_CODES,
+            ),
             secret_fingerprint=OuterRef("secret_fingerprint"),
             secret_sent_at__isnull=False,
         )

@@ -80,6 +80,7 @@ class Drain:
         """Start as many logins as there are slots and work; return how many."""
         taken = 0
         while not self.stopping and len(self.running) < self.slots and self.owner.stands():
+            term = self.owner.term
             try:
                 claim = await self.threads.run(
                     admission.claim, owner_id=self.owner.id, queues=self.queues
@@ -89,7 +90,9 @@ class Drain:
                 break
             if claim is None:
                 break
-            task = asyncio.create_task(execution.run(claim, owner=self.owner, threads=self.threads))
+            task = asyncio.create_task(
+                execution.run(claim, owner=self.owner, threads=self.threads, term=term)
+            )
             self.running.add(task)
             task.add_done_callback(self._finished)
             taken += 1
