@@ -96,10 +96,11 @@ def steps() -> tuple[Step, ...]:
 
 def run_steps(options: StepOptions, *, flags: Collection[str]) -> list[StepReport]:
     """Run the steps whose flag is among `flags`; one that fails does not stop the others."""
-    return [_run(step, options) for step in steps() if step.flag in flags]
+    return [run_step(step, options) for step in steps() if step.flag in flags]
 
 
-def _run(step: Step, options: StepOptions) -> StepReport:
+def run_step(step: Step, options: StepOptions) -> StepReport:
+    """Run one step; what it raises becomes a report that says so, without secrets."""
     try:
         return step.run(options)
     except Exception as error:

@@ -1,0 +1,3 @@
+from tests.tokens.core.conftest import core
+
+__all__ = ["core"]

@@ -1,0 +1,315 @@
+"""The command: what it runs, what it says, and the exit codes cron goes by."""
+
+import io
+import json
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django_q.models import Schedule
+
+from apps.access import audit
+from apps.access.contracts import AuditKind, AuditRecord
+from apps.common import optimization
+from apps.common.clock import now
+from apps.common.optimization import StepOptions, StepReport
+from apps.history import services as history
+from apps.history.contracts import AcquisitionRecord, HistoryStatus
+from apps.history.models import TokenAcquisitionHistory
+from apps.performance.management.commands.install_schedules import SCHEDULES
+from apps.performance.models import LimitChange, MetricReset
+from apps.performance.services import upkeep
+from apps.tokens.models import ClusterBeat, Site, StoredToken, TokenRequest
+from apps.tokens.services import lookup, warming
+from tests.performance.tuning.rows import add_level
+from tests.tokens.factories import make_account, make_site
+from tests.tokens.work import work
+
+NAME = "optimize_performance"
+
+
+@pytest.fixture(autouse=True)
+def journal(settings, tmp_path):
+    settings.LATCHKEY_AUDIT_DIR = tmp_path / "audit"
+
+
+def run(*words, name=NAME):
+    out = io.StringIO()
+    call_command(name, *words, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def failing(*words):
+    out = io.StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command(NAME, *words, stdout=out, stderr=out)
+    return caught.value.returncode, f"{out.getvalue()}{caught.value}"
+
+
+def old_record(days=40):
+    ended = now() - timedelta(days=days)
+    history.record(
+        AcquisitionRecord(
+            request_id=uuid4(), site="s", account="a", status=HistoryStatus.SUCCESS,
+            trigger_reason="no_token", queue="interactive", attempts=1, retries=0, total_s=1,
+            login_s=1, token_fingerprint="", error_code="", error_message="", created_at=ended,
+            started_at=ended, finished_at=ended,
+        )
+    )  # fmt: skip
+
+
+def workers_answer():
+    ClusterBeat.objects.create(cluster="default", host="h", asked_at=now(), answered_at=now())
+
+
+@pytest.fixture
+def broken_step(monkeypatch):
+    """A step of the clean-up that fails, with a secret in its error, before all others."""
+
+    def fail(_: StepOptions) -> StepReport:
+        """Fail."""
+        raise RuntimeError("password=hunter2hunter2")
+
+    upkeep.discover()
+    monkeypatch.setattr(optimization, "_steps", dict(optimization._steps))
+    optimization.register_step("broken", order=0, flag="cleanup_days")(fail)
+
+
+def test_every_app_has_its_steps():
+    names = {step.name.partition(".")[0] for step in upkeep.discover()}
+
+    assert names >= {"tokens", "caching", "history", "access", "performance"}
+
+
+def test_clean_up_deletes_what_is_older():
+    old_record(days=40)
+    old_record(days=3)
+
+    text = run("--cleanup-days", "30")
+
+    assert TokenAcquisitionHistory.objects.count() == 1
+    assert "Deleted 1 records older than 30 days." in text
+
+
+def test_a_dry_run_changes_nothing(tmp_path):
+    old_record()
+    make_account(make_site())
+
+    text = run(
+        "--cleanup-days", "30", "--warm-cache", "--optimize-concurrency", "--apply",
+        "--reset-metrics", "--dry-run", "--archive-to", str(tmp_path / "old"),
+    )  # fmt: skip
+
+    assert "Would delete 1 records" in text
+    assert TokenAcquisitionHistory.objects.count() == 1
+    assert not TokenRequest.objects.exists()
+    assert not MetricReset.objects.exists()
+    assert not (tmp_path / "old").exists()
+
+
+def test_records_are_archived_before_they_go(tmp_path):
+    old_record()
+
+    run("--cleanup-days", "30", "--archive-to", str(tmp_path / "old"))
+
+    assert len(list((tmp_path / "old").glob("*.gz"))) == 1
+
+
+def test_the_audit_is_imported_and_outlives_the_history():
+    audit.record(
+        AuditRecord(
+            kind=AuditKind.SETTINGS, principal_kind="user", principal_id="1",
+            principal_name="ann", at=now() - timedelta(days=60),
+        )
+    )  # fmt: skip
+
+    text = run("--cleanup-days", "30")
+
+    assert "Imported 1 audit lines" in text
+    assert "Deleted 0 audit entries older than 365 days." in text
+
+
+def test_warming_named_sites_queues_their_logins():
+    make_account(make_site())
+    make_account(make_site("other"))
+
+    run("--warm-cache", "court_zxfw")
+
+    assert TokenRequest.objects.get().site.slug == "court_zxfw"
+
+
+def test_warming_without_names_means_all_sites():
+    make_account(make_site())
+    make_account(make_site("other"))
+
+    run("--warm-cache")
+
+    assert TokenRequest.objects.count() == 2
+
+
+def test_limits_are_only_suggested_unless_told_to_apply():
+    site = make_site(max_concurrent=3)
+    account = make_account(site)
+    add_level(site, account, 2)
+    add_level(site, account, 3, refused=5)
+
+    assert "court_zxfw: Lower to 2" in run("--optimize-concurrency")
+    assert Site.objects.get().max_concurrent == 3
+
+    run("--optimize-concurrency", "--apply")
+
+    assert Site.objects.get().max_concurrent == 2
+    assert LimitChange.objects.get().by == NAME
+
+
+def test_metrics_are_shown_from_now_on():
+    run("--reset-metrics")
+
+    assert MetricReset.objects.get().by == NAME
+
+
+def test_a_healthy_installation_ends_well():
+    workers_answer()
+
+    assert "ok   performance.health" in run("--health-check")
+
+
+def test_an_unhealthy_installation_ends_with_1():
+    code, text = failing("--health-check")
+
+    assert code == 1
+    assert "No workers have been seen" in text
+
+
+def test_a_cached_token_that_is_not_the_databases_is_dropped():
+    workers_answer()
+    make_account(make_site())
+    warming.warm(None)
+    work()
+    assert lookup.find("court_zxfw", "alice") is not None
+    StoredToken.objects.update(fingerprint="another")
+
+    code, text = failing("--health-check")
+
+    assert code == 1
+    assert "0 of 1 cached tokens are those of the database. Dropped the other 1" in text
+    assert "1 of 1 cached tokens" in run("--health-check")
+
+
+def test_a_failing_step_does_not_stop_the_others(broken_step):
+    old_record()
+
+    code, text = failing("--cleanup-days", "30")
+
+    assert code == 1
+    assert "FAIL broken" in text
+    assert "hunter2" not in text
+    assert not TokenAcquisitionHistory.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--dry-run"],
+        ["--apply", "--reset-metrics"],
+        ["--archive-to", "/tmp/x", "--health-check"],
+        ["--wait", "5", "--health-check"],
+        ["--only", "history.clean"],
+        ["--only", "history.cleanup", "--health-check"],
+    ],
+    ids=" ".join,
+)
+def test_misuse_ends_with_2(words):
+    assert failing(*words)[0] == 2
+
+
+def test_one_step_can_be_run_by_its_name():
+    old_record()
+
+    text = run("--only", "history.cleanup")
+
+    assert text.strip().splitlines() == [
+        "ok   history.cleanup: Deleted 1 records older than 30 days."
+    ]
+
+
+def test_programs_read_json():
+    document = json.loads(run("--cleanup-days", "30", "--optimize-concurrency", "--json"))
+
+    assert document["ok"] is True
+    assert {step["name"] for step in document["steps"]} >= {
+        "history.cleanup", "performance.concurrency",
+    }  # fmt: skip
+
+
+def test_the_list_says_what_asks_for_each_step():
+    text = run("--list")
+
+    assert "history.cleanup" in text
+    assert "--cleanup-days" in text
+    assert all(row["does"] for row in json.loads(run("--list", "--json")))
+
+
+def test_plain_lines_for_a_log_and_no_control_characters():
+    make_account(make_site())
+
+    assert "\x1b" not in run("--warm-cache", "--cleanup-days", "1")
+
+
+def test_a_terminal_gets_bars(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    old_record()
+
+    call_command(NAME, "--cleanup-days", "30", stdout=out)
+
+    assert "\x1b[" in out.getvalue()
+    assert "history.cleanup: Deleted 1 records" in out.getvalue()
+
+
+def test_the_older_name_is_the_same_command():
+    assert run("--list", name="optimize_token_performance") == run("--list")
+
+
+def test_schedules_are_installed_once_and_keep_what_somebody_changed():
+    run(name="install_schedules")
+    Schedule.objects.filter(name="upkeep: clean up").update(cron="0 1 * * *")
+
+    text = run(name="install_schedules")
+
+    assert Schedule.objects.count() == len(SCHEDULES)
+    assert text.count("kept") == len(SCHEDULES)
+    assert Schedule.objects.get(name="upkeep: clean up").cron == "0 1 * * *"
+    assert all(row.next_run > now() for row in Schedule.objects.all())
+
+
+def test_schedules_can_be_put_back_and_removed():
+    run(name="install_schedules")
+    Schedule.objects.update(cron="0 1 * * *")
+
+    run("--reset", name="install_schedules")
+    assert {row.cron for row in Schedule.objects.all()} == {cron for cron, _ in SCHEDULES.values()}
+
+    run("--remove", name="install_schedules")
+    assert not Schedule.objects.exists()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_runs_what_it_says(name):
+    workers_answer()
+    _cron, arguments = SCHEDULES[name]
+
+    done = upkeep.run_scheduled(**arguments)
+
+    assert {step.flag for step in upkeep.discover() if step.name in done} == set(arguments["flags"])
+
+
+def test_a_schedule_that_fails_says_so(broken_step):
+    with pytest.raises(RuntimeError, match="broken"):
+        upkeep.run_scheduled(["cleanup_days"])
