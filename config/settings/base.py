@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "apps.history",
     "apps.tokens",
     "apps.performance",
+    "apps.automation",
 ]
 
 MIDDLEWARE = [
