@@ -6,8 +6,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from apps.performance import alert_admin  # noqa: F401 - its pages register when it is imported
-from apps.performance import tuning_admin  # noqa: F401 - registers its own
+from apps.performance import (
+    alert_admin,  # noqa: F401 - its pages register when it is imported
+    tuning_admin,  # noqa: F401 - registers its own
+)
 from apps.performance.models import MetricBucket, MetricReset, SystemSample
 
 

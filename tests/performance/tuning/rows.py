@@ -1,4 +1,4 @@
-"""Recorded history for tests: requests and their logins, as the services would have written them."""
+"""Recorded history for tests: requests and their logins, as the services write them."""
 
 import uuid
 from datetime import timedelta
