@@ -64,7 +64,7 @@ def grant(bearer: str) -> LoginGrant:
 @pytest.mark.django_db
 def test_a_login_sends_nothing_more_once_its_lease_was_over_though_renewed(clock):
     mine = Owner.take(cluster="default")
-    context = WorkerContext(claim=None, owner=mine, threads=None, term=mine.term)  # type: ignore[arg-type]
+    context = WorkerContext(claim=None, owner=mine, threads=None, term=mine.term)
     clock[0] += mine.lease_s - 1
     assert mine.beat()
     asyncio.run(context.check_lease())
