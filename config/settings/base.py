@@ -229,6 +229,16 @@ Q_CLUSTER = {
 # What Prometheus shows at /metrics; empty means that only API keys are taken there.
 LATCHKEY_METRICS_TOKEN = env.text("LATCHKEY_METRICS_TOKEN", "")
 
+# Mail, for alerts --------------------------------------------------------------------------
+EMAIL_HOST = env.text("LATCHKEY_MAIL_HOST", "localhost")
+EMAIL_PORT = env.integer("LATCHKEY_MAIL_PORT", 25, minimum=1, maximum=65_535)
+EMAIL_HOST_USER = env.text("LATCHKEY_MAIL_USER", "")
+EMAIL_HOST_PASSWORD = env.text("LATCHKEY_MAIL_PASSWORD", "")
+_MAIL_TLS = env.choice("LATCHKEY_MAIL_TLS", "none", allowed=["none", "starttls", "tls"])
+EMAIL_USE_TLS, EMAIL_USE_SSL = _MAIL_TLS == "starttls", _MAIL_TLS == "tls"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("LATCHKEY_MAIL_FROM", "latchkey@localhost")
+
 # Audit and logs ----------------------------------------------------------------------------
 LATCHKEY_AUDIT_KEEP_DAYS = env.integer("LATCHKEY_AUDIT_KEEP_DAYS", 365, minimum=1)
 LATCHKEY_AUDIT_DIR = Path(env.text("LATCHKEY_AUDIT_DIR", str(DATA_DIR / "audit")))

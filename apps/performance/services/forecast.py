@@ -9,8 +9,8 @@ the question is whether a login can still be expected to succeed:
   those of the last hour, the newest first, each weighing 0.8 of the one after it, and one success
   in advance of the first. Failures of one site come together, so a streak says more than an
   average: five in a row, after a good past, and nothing is expected of the next. (Over 60 made-up
-  days that caught the exhaustions with half as many false alarms for each alarm as the times of
-  expiry alone; a test prints both.)
+  days it misses 5 of 61 exhaustions and raises a quarter of the false alarms that the times of
+  expiry alone would; a test counts both.)
 
 `services/forecast_replay.py` holds this against histories and counts misses and false alarms.
 """

@@ -14,6 +14,7 @@ from apps.common.redaction import guard, redact_text
 from apps.performance.models.alerts import ChannelKind, NotificationChannel
 from apps.performance.services import notification_formats as formats
 from apps.performance.services.notification_formats import Notice, Request
+from apps.tokens.connectors.http import shared_ssl_context
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -97,7 +98,9 @@ async def _exchange(request: Request) -> Answer:
     """Post without following redirects: they would lead where nobody has allowed."""
     async with (
         asyncio.timeout(PATIENCE_S),
-        httpx.AsyncClient(follow_redirects=False, timeout=PATIENCE_S) as client,
+        httpx.AsyncClient(
+            follow_redirects=False, timeout=PATIENCE_S, verify=shared_ssl_context()
+        ) as client,
         client.stream(
             "POST", request.url, content=request.body, headers=dict(request.headers)
         ) as answer,
