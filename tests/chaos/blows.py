@@ -167,7 +167,7 @@ class Striker:
 
     # Changes --------------------------------------------------------------------------------
     def _edit(self, *, wrong: bool = False) -> bool:
-        account = self.world.in_flight(self.dice)
+        account = self.world.in_flight()
         if account is None:
             return False
         self.world.edit(account, wrong=wrong)

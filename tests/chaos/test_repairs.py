@@ -1,6 +1,8 @@
 """What the chaos runs found, each as small as it can be made."""
 
 import asyncio
+from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -9,13 +11,14 @@ from apps.tokens.contracts import LoginGrant, TokenMaterial
 from apps.tokens.errors import InvalidCredentials, LeaseLost, LoginTimedOut
 from apps.tokens.models import (
     Account,
+    AdmissionLimits,
     LoginAttempt,
     SecretVerdict,
     StoredToken,
     TokenRequest,
     WorkerProcess,
 )
-from apps.tokens.services import accounts, completion, owner, selection
+from apps.tokens.services import accounts, completion, locks, owner, recovery, selection
 from apps.tokens.services.context import WorkerContext
 from apps.tokens.services.owner import Owner
 from tests.tokens.factories import make_account, make_site
@@ -104,3 +107,35 @@ def test_a_secret_without_an_answer_stays_in_doubt_though_a_token_was_revoked_me
     completion.fail(late.pk, LoginTimedOut("late"))
     assert LoginAttempt.objects.get(pk=late.pk).outcome == "superseded"
     assert selection.with_facts(Account.objects.all()).get().doubts == 1
+
+
+@pytest.fixture
+def slow_lock(monkeypatch):
+    """A clock on which every wait for the admission lock takes a whole lease."""
+    hands = [0.0]
+
+    @contextmanager
+    def waiting():
+        hands[0] += AdmissionLimits.current().lease_s
+        with admission() as at:
+            yield at
+
+    admission = locks.admission
+    monkeypatch.setattr(recovery, "monotonic", lambda: hands[0])
+    monkeypatch.setattr(recovery.locks, "admission", waiting)
+
+
+@pytest.mark.django_db
+def test_the_permit_of_a_dead_worker_returns_however_busy_the_database_is(slow_lock):
+    attempt = attempt_of(make_account(make_site()))
+    WorkerProcess.objects.update(ended_at=timezone.now(), ended_how="died")
+    recovery.sweep()
+    assert LoginAttempt.objects.get(pk=attempt.pk).outcome == "lost"
+
+
+@pytest.mark.django_db
+def test_a_silent_worker_keeps_its_permit_while_the_database_holds_heartbeats_up(slow_lock):
+    long_ago = timezone.now() - timedelta(hours=1)
+    attempt = attempt_of(make_account(make_site()), deadline=long_ago)
+    recovery.sweep()
+    assert LoginAttempt.objects.get(pk=attempt.pk).outcome == ""

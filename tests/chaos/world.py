@@ -129,12 +129,12 @@ class World:
         # Our own cooldowns and open breakers would only make the run longer.
         Account.objects.exclude(cooldown_until=None).update(cooldown_until=None)
 
-    def in_flight(self, dice: random.Random) -> Account | None:
-        """Return an account that is being logged in now."""
-        rows = list(LoginAttempt.objects.filter(outcome="").values_list("account_id", flat=True))
-        if not rows:
+    def in_flight(self) -> Account | None:
+        """Return the account whose login began last: it goes on for longest."""
+        newest = LoginAttempt.objects.filter(outcome="").order_by("-started_at").first()
+        if newest is None:
             return None
-        return Account.objects.select_related("site").get(pk=dice.choice(rows))
+        return Account.objects.select_related("site").get(pk=newest.account_id)
 
     def with_token(self, dice: random.Random) -> Account | None:
         """Return an account that is being logged in while its older token is in circulation."""
