@@ -31,7 +31,11 @@ KILLS = frozenset(blow for blow in Blow if blow.name.startswith("KILL"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One run. Durations in seconds; `logins` is how many the sites must have seen."""
+    """One run. Durations in seconds; `logins` is how many the sites must have seen.
+
+    Where not `every_blow` has to be done, one that finds nothing to hit in time is only told: a
+    short run on a busy machine makes few logins.
+    """
 
     seed: int
     blows: tuple[Blow, ...]
@@ -39,6 +43,7 @@ class Plan:
     active_s: float
     limit_s: float
     settle_s: float
+    every_blow: bool = True
     hosts: int = 1
     sites: int = 5
     accounts: int = 4
@@ -79,7 +84,8 @@ def short(seed: int, *, valkey: bool, hosts: int = 1) -> Plan:
     return Plan(
         seed=seed,
         blows=_shuffled(blows, seed),
-        logins=20,
+        logins=8,
+        every_blow=False,
         active_s=18,
         limit_s=50,
         settle_s=45,

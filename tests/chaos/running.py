@@ -90,7 +90,10 @@ class Run:
                 self.struck[hit[1]] += 1
                 self._struck_s = now_s()
             time.sleep(0.03)
-        self.striker.facts.blows_missed = [blow for _, blow in todo]
+        missed = [blow for _, blow in todo]
+        self.striker.facts.blows_missed = missed if self.plan.every_blow else []
+        for blow in missed:
+            self.say(f"not done in time: {blow}")
 
     def settle(self) -> None:
         """Wait until everything has ended by itself, or the time for it is over."""
