@@ -24,7 +24,7 @@ from apps.history.models import TokenAcquisitionHistory
 from apps.performance.models import AlertRule
 from apps.tokens.errors import UnknownSite
 from apps.tokens.models import AdmissionLimits, TokenRequest
-from apps.tokens.services import acquisition, lookup
+from apps.tokens.services import acquisition, lookup, waiting
 from apps.tokens.services.acquisition import AcquireSpec, Ticket
 from tests.automation.documented import PATHS
 from tests.tokens.factories import caller, make_account, make_site
@@ -89,6 +89,21 @@ def test_the_service_gives_the_token_and_audits_it(monkeypatch):
     token = AutoTokenAcquisitionService().acquire_token_if_needed("court_zxfw")
 
     assert token == "token-1-alice"
+    assert b'"hand_out"' in lines[-1]
+
+
+def test_the_service_waits_for_a_login_and_audits_its_token(monkeypatch):
+    make_account(make_site(), "alice")
+    lines = []
+    monkeypatch.setattr("apps.access.audit.JOURNAL.append", lines.append)
+    wait = waiting.wait
+    monkeypatch.setattr(
+        waiting, "wait", lambda ticket, **_: wait(ticket, max_wait_s=9, sleep=lambda _: work())
+    )
+
+    view = AutoTokenAcquisitionService().acquire("court_zxfw")
+
+    assert view.material.bearer == "token-1-alice"
     assert b'"hand_out"' in lines[-1]
 
 

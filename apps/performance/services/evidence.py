@@ -9,13 +9,15 @@ from typing import Any, Final
 from django.db.models import F
 
 from apps.tokens.errors import Blame, RateLimited
-from apps.tokens.models import LoginAttempt, TokenRequest
+from apps.tokens.models import LoginAttempt, Site, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Status
 
 # The newest rows of a site that are looked at; the window shrinks to them.
 MOST_ROWS: Final = 20_000
 BUSY: Final = timedelta(minutes=10)
+# None that began longer before the window ends in it, also if it waited for a person.
+LONGEST: Final = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Login:
 
 
 def gather(*, since: datetime, until: datetime) -> Evidence:
-    """Read the evidence of a window. Five queries, whatever the number of sites."""
+    """Read the evidence of a window. Three queries, whatever the number of sites."""
     logins: dict[str, list[Login]] = defaultdict(list)
     for slug, login in told_logins(since=since, until=until):
         logins[slug].append(login)
@@ -106,6 +108,9 @@ def told_logins(*, since: datetime, until: datetime) -> Iterable[tuple[str, Logi
     the site; a lost worker's login ended nobody knows when.
     """
     rows = LoginAttempt.objects.filter(
+        # By site and start: that is the index there is.
+        site__in=list(Site.objects.values_list("pk", flat=True)),
+        started_at__gte=since - LONGEST,
         finished_at__gte=since,
         finished_at__lt=until,
         outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],

@@ -3,7 +3,7 @@
 Every supervisor runs it. A row's version decides which of two that read the same logins counts.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
@@ -20,6 +20,9 @@ from apps.tokens.models.attempts import Outcome
 # A site that refuses is to be left alone soon: each turn late may cost another refusal.
 EVERY_S: Final = 0.25
 AT_ONCE: Final = 500
+# A login may have waited for a person; none that began longer ago ends now. The index of a
+# site's logins is by their start.
+LONGEST: Final = timedelta(hours=2)
 
 
 def adapt_all() -> tuple[LimitChange, ...]:
@@ -97,6 +100,7 @@ def _ended(site: Site, *, after: datetime) -> list[LoginAttempt]:
     so nothing can appear before what was read."""
     rows = LoginAttempt.objects.filter(
         site=site,
+        started_at__gt=after - LONGEST,
         finished_at__gt=after,
         outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],
         used_refresh_token=False,
