@@ -164,6 +164,13 @@ def test_a_series_has_a_point_for_every_step(time):
     assert points[1].at == start + timedelta(minutes=1)
 
 
+def test_the_rows_of_all_time_are_in_no_series(time):
+    measure.count("x")
+    measure.flush()
+    points = statistics.series("x", storing.EPOCH, time.at, 10_000_000)
+    assert sum(point.count for point in points) == 1
+
+
 @pytest.mark.parametrize(("span_s", "step_s"), [(0, 60), (-60, 60), (600, 30), (10**9, 60)])
 def test_a_senseless_series_is_refused(time, span_s, step_s):
     with pytest.raises(Exception, match="series"):
