@@ -161,8 +161,11 @@ def _next(state: Occupancy, *, queues: Sequence[str], at: datetime) -> TokenRequ
     )
     if site is None:
         return None
-    head = _queue(state, queues=queues, at=at).filter(site=site)
-    return head.select_related("site", "account").first()
+    # No join here: with one, SQLite reads and sorts the site's whole queue.
+    head = _queue(state, queues=queues, at=at).filter(site=site).first()
+    if head:
+        head.site = site
+    return head
 
 
 def _queue(

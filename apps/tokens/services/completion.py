@@ -303,11 +303,12 @@ def _end_served(attempt: LoginAttempt, token: StoredToken, *, took_s: float, at:
         "error_message": "",
     }
     outcomes.end(attempt.request_id, Status.DONE, at=at, login_s=took_s, **facts)
-    others = TokenRequest.objects.filter(
+    # `live` names what the index of live requests is made of; SQLite infers it from nothing else.
+    others = TokenRequest.objects.live().filter(
         site=attempt.site,
         requested_key__in=["", str(attempt.account_id)],
         status=Status.QUEUED,
         newer_than__lt=token.version,
     )
-    for pk in others.values_list("pk", flat=True):
+    for pk in others.order_by().values_list("pk", flat=True):
         outcomes.end(pk, Status.DONE, at=at, only_if=Status.QUEUED, **facts)
