@@ -179,6 +179,7 @@ SPECTACULAR_SETTINGS = {
         "ReportStateEnum": "apps.tokens.services.reports.ReportState",
         "RequestStatusEnum": "apps.tokens.models.requests.Status.choices",
         "HistoryStatusEnum": "apps.history.contracts.HistoryStatus",
+        "SeverityEnum": ["low", "medium", "high"],
     },
 }
 LATCHKEY_RATE_LIMIT_PER_MINUTE = env.integer("LATCHKEY_RATE_LIMIT_PER_MINUTE", 600, minimum=1)

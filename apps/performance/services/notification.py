@@ -140,8 +140,8 @@ def _take() -> NotificationDelivery | None:
     """Take the notice that has waited longest; one conditional UPDATE decides between senders."""
     at = database_now()
     due = NotificationDelivery.objects.due(at=at).order_by("not_before")
-    for pk, not_before in due.values_list("pk", "not_before")[:SENDERS]:
-        mine = NotificationDelivery.objects.due(at=at).filter(pk=pk, not_before=not_before)
+    for pk in due.values_list("pk", flat=True)[:SENDERS]:
+        mine = NotificationDelivery.objects.due(at=at).filter(pk=pk)
         if mine.update(not_before=at + LEASE, attempts=F("attempts") + 1):
             return NotificationDelivery.objects.select_related("channel").get(pk=pk)
     return None

@@ -114,8 +114,8 @@ def test_too_few_observations_end_nothing_until_an_hour_has_passed(watch, make_r
 
     watch.sees(0.0, observations=4)
     soon = only().state
-    for _ in range(60):
-        watch.sees(None, observations=0)
+    for _ in range(21):
+        watch.sees(None, observations=0, after_s=175)
 
     assert soon == "open"
     assert (only().state, only().resolved_reason) == ("resolved", alerting.NO_DATA)
