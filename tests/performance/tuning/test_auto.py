@@ -124,6 +124,25 @@ def test_of_two_hosts_that_read_the_same_logins_one_counts(site, account, monkey
     assert LimitChange.objects.count() == 1
 
 
+def test_the_slower_of_two_hosts_writes_nothing_over_what_the_other_learned(
+    site, account, monkeypatch
+):
+    end_logins(site, account, 5, level=3)
+    ended = tuning_auto._ended
+
+    def read_while_another_host_is_faster(*args, **kwargs):
+        monkeypatch.setattr(tuning_auto, "_ended", ended)
+        rows = ended(*args, **kwargs)
+        tuning_auto.adapt_site(site, WIDE)
+        return rows[:2]
+
+    monkeypatch.setattr(tuning_auto, "_ended", read_while_another_host_is_faster)
+    tuning_auto.adapt_site(site, WIDE)
+
+    state = TuningState.objects.get()
+    assert (state.version, state.memory["since"]) == (1, 5)
+
+
 def test_a_person_who_is_faster_keeps_the_limit(site, account, monkeypatch):
     end_logins(site, account, 12, level=3)
     Site.objects.filter(pk=site.pk).update(max_concurrent=8)
