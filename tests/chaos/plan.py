@@ -48,7 +48,7 @@ class Plan:
     sites: int = 5
     accounts: int = 4
     lease_s: int = 2
-    login_timeout_s: int = 7
+    login_timeout_s: int = 12
     max_concurrent: int = 6
     site_limits: tuple[int, ...] = (2, 1, 3, 2, 2)
     callers: int = 14

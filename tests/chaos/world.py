@@ -64,8 +64,8 @@ class World:
             slug,
             accounts=self._passwords[slug],
             # A slow site still works on a login when a stopped worker's lease is over.
-            latency_s=1.0 if slow else 0.1,
-            latency_jitter_s=1.5 if slow else 0.6,
+            latency_s=3.5 if slow else 0.1,
+            latency_jitter_s=0.5 if slow else 0.6,
             fault_mix=FAULTS,
             retry_after_s=1,
             hang_s=3,
