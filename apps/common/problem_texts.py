@@ -92,6 +92,29 @@ _by_code: dict[str, Texts] = {
             _("Add an account, or correct the credentials of one"),
         ),
     ),
+    "unknown_site": Texts(
+        _("There is no such site, or your key may not use it"),
+        (_("Check the name of the site"), _("Ask an administrator for a grant")),
+    ),
+    "unknown_account": Texts(
+        _("There is no such account at this site, or your key may not use it"),
+        (_("Check the name of the account"), _("Ask an administrator for a grant")),
+    ),
+    "invalid_recipe": Texts(
+        _("The recipe of the site has mistakes"),
+        (_("Correct what the answer lists, line by line"),),
+    ),
+    "acquisition_failed": Texts(
+        _("No token could be obtained"),
+        (
+            _("Look at the reason in the details of the answer"),
+            _("Correct the account or the site, then ask again"),
+        ),
+    ),
+    "audit_unavailable": Texts(
+        _("The hand-out could not be recorded, so nothing was handed out"),
+        (_("Ask an administrator to check the audit folder"),),
+    ),
     "site_disabled": Texts(
         _("The site is switched off"), (_("Ask an administrator to enable the site"),)
     ),
