@@ -40,6 +40,8 @@ NOTE_EVERY: Final = timedelta(minutes=1)
 SAME_START_S: Final = 1.0
 # A deadline is the worker's own limit too; its result may be on its way to the database.
 DEADLINE_GRACE_S: Final = 5.0
+# No worker tries for longer than this after the deadline to write a result (execution.py).
+ABANDONED_AFTER_S: Final = 120.0
 
 
 @dataclass(slots=True)
@@ -136,13 +138,14 @@ def _bury_dead_owners(at: datetime) -> int:
 
 def _close_lost_attempts(at: datetime) -> int:
     """Look closer at the logins of suspects only: each look takes the lock that claims wait for."""
-    suspect = Q(owner__ended_at__isnull=False) | Q(owner__lease_until__lte=at)
+    abandoned = Q(deadline__lte=at - timedelta(seconds=ABANDONED_AFTER_S))
+    suspect = Q(owner__ended_at__isnull=False) | Q(owner__lease_until__lte=at) | abandoned
     attempts = LoginAttempt.objects.filter(suspect, outcome=Outcome.OPEN)
     return sum(_close_if_lost(pk) for pk in attempts.values_list("pk", flat=True)[:BATCH])
 
 
 def _close_if_lost(pk: UUID) -> bool:
-    """Close one attempt whose owner is dead, or silent past the deadline."""
+    """Close one attempt whose owner is dead, silent past the deadline, or has given it up."""
     begun = monotonic()
     with locks.admission() as at:
         # Whoever waited this long for the lock may have kept heartbeats waiting: look again.
@@ -155,9 +158,10 @@ def _close_if_lost(pk: UUID) -> bool:
         died = attempt.owner.ended_how == "died"
         silent = attempt.owner.lease_until <= at or attempt.owner.ended_at is not None
         overdue = attempt.deadline + timedelta(seconds=DEADLINE_GRACE_S) <= at
-        if not died and (waited_long or not (silent and overdue)):
+        given_up = attempt.deadline + timedelta(seconds=ABANDONED_AFTER_S) <= at
+        if not died and (waited_long or not (given_up or (silent and overdue))):
             return False
-        how = "died" if died else "went silent"
+        how = "died" if died else "went silent" if silent else "could not write the result"
         closed = completion.lose(
             attempt, WorkerFailed(f"The worker {how} during the login."), at=at
         )

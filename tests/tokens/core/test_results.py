@@ -410,3 +410,16 @@ def test_history_that_could_not_be_written_is_written_later(monkeypatch):
     assert (row.status, row.history_pending) == ("done", True)
     recovery.sweep()
     assert TokenAcquisitionHistory.objects.filter(request_id=row.pk).count() == 1
+
+
+def test_a_login_whose_result_could_not_be_written_gives_its_permit_back():
+    make_account(make_site())
+    ticket = ask()
+    claim()
+    LoginAttempt.objects.update(deadline=timezone.now() - timedelta(seconds=60))
+    recovery.sweep()
+    assert LoginAttempt.objects.get().outcome == ""
+    LoginAttempt.objects.update(deadline=timezone.now() - timedelta(seconds=121))
+    recovery.sweep()
+    assert LoginAttempt.objects.get().outcome == "lost"
+    assert TokenRequest.objects.get(pk=ticket.request_id).status == "queued"
