@@ -63,7 +63,7 @@ class SimulateInput(serializers.Serializer[Any]):
         return Limits(**own, sites={**present.sites, **asked.get("sites", {})})
 
 
-class FiguresOutput(serializers.Serializer[Any]):
+class SimulatedOutput(serializers.Serializer[Any]):
     requests = serializers.IntegerField()
     served = serializers.IntegerField()
     failed = serializers.IntegerField()
@@ -78,10 +78,10 @@ class FiguresOutput(serializers.Serializer[Any]):
 class SimulationOutput(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
-    recorded = FiguresOutput()
-    present = FiguresOutput()
-    proposed = FiguresOutput()
-    by_site = serializers.DictField(child=FiguresOutput())
+    recorded = SimulatedOutput()
+    present = SimulatedOutput()
+    proposed = SimulatedOutput()
+    by_site = serializers.DictField(child=SimulatedOutput())
     busiest = serializers.DictField(child=serializers.IntegerField())
     expected_rejections = serializers.FloatField()
     beyond_evidence = serializers.IntegerField()
