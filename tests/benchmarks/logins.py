@@ -98,7 +98,7 @@ def _make_sites(lab: Any, options: argparse.Namespace) -> None:
         max_attempts=1,
     )
     kinds = {
-        "slow": (options.logins, {"latency_s": options.latency_s}, 120),
+        "slow": (options.logins, {"latency_s": options.latency_s}, int(120 + options.latency_s)),
         "hangs": (1, {"faults": ["hang"]}, HANG_DEADLINE_S),
     }
     for slug, (count, behaviour, deadline_s) in kinds.items():
@@ -108,7 +108,7 @@ def _make_sites(lab: Any, options: argparse.Namespace) -> None:
             recipe=json_recipe(lab.url, slug, refresh=False),
             allowed_hosts=list(allowed_hosts(lab.url)),
             login_timeout_s=deadline_s,
-            request_timeout_s=60,
+            request_timeout_s=int(60 + options.latency_s),
             budget_per_site=10_000,
         )
         sites.save(site)
@@ -168,7 +168,14 @@ def _results() -> dict[str, float]:
 
     ended = LoginAttempt.objects.values_list("site__slug", "outcome", "error_code")
     found = list(ended)
+    times = LoginAttempt.objects.values_list("started_at", "finished_at")
+    moments = sorted([(at, n) for span in times for at, n in zip(span, (1, -1), strict=True) if at])
+    most = now = 0
+    for _, change in moments:
+        now += change
+        most = max(most, now)
     return {
+        "most at once": most,
         "succeeded": found.count(("slow", "succeeded", "")),
         "timed out by their own deadline": found.count(("hangs", "failed", "login_timeout")),
         "anything else": sum(
