@@ -4,12 +4,17 @@ from typing import Any
 
 import orjson
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
+from apps.access import audit
+from apps.access.contracts import AuditKind, AuditRecord, Scope
+from apps.access.selectors import principal_of_user
+from apps.common.request_context import current_request_id
 from apps.tokens.models import Account
 from apps.tokens.services import accounts
 
@@ -75,6 +80,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     list_filter = ["site", "enabled", "preferred", "cooldown_reason"]
     search_fields = ["username", "site__slug"]
     list_select_related = ["site"]
+    actions = ["allow_attempt"]
     readonly_fields = [
         "secret_names",
         "credential_version",
@@ -105,6 +111,31 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         fields = [name for name in form.changed_data if name in AccountForm.Meta.fields]
         secrets = {**(obj.secrets or {}), **given} if given else None
         accounts.update(obj, fields=fields, secrets=secrets)
+
+    @admin.action(
+        description="Allow one more attempt with the present secret", permissions=["operate"]
+    )
+    def allow_attempt(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        """The reason is the person's name and this page; the API takes a written one."""
+        principal = principal_of_user(request.user)
+        reason = f"allowed in the admin by {principal.name}"
+        for account in queryset.select_related("site"):
+            audit.record(
+                AuditRecord.by(
+                    principal,
+                    kind=AuditKind.ALLOW_ATTEMPT,
+                    site=account.site.slug,
+                    account=account.username,
+                    details={"reason": reason},
+                    request_id=current_request_id(),
+                    remote_address=request.META.get("REMOTE_ADDR", ""),
+                )
+            )
+            accounts.allow_one_attempt(account, by=principal.name, reason=reason)
+        messages.success(request, f"One more attempt allowed for {len(queryset)} accounts.")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return principal_of_user(request.user).has(Scope.OPERATE)
 
     def delete_model(self, request: HttpRequest, obj: Account) -> None:
         accounts.remove(obj)

@@ -4,8 +4,9 @@ from typing import Any
 
 import orjson
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
@@ -17,7 +18,8 @@ from apps.common.errors import BrokerError
 from apps.common.request_context import current_request_id
 from apps.tokens.connectors.registry import names
 from apps.tokens.models import AdmissionLimits, Site
-from apps.tokens.services import sites
+from apps.tokens.services import sites, warming
+from apps.tokens.services.requests import Asker
 
 
 class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
@@ -65,6 +67,7 @@ class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     list_display = ["slug", "name", "connector", "enabled", "max_concurrent", "updated_at"]
     list_filter = ["enabled", "connector", "strategy"]
     search_fields = ["slug", "name"]
+    actions = ["warm_up", "pause", "resume"]
     readonly_fields = ["token_serial", "observed_ttl_s", "created_at", "updated_at"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Site | None = None) -> list[str]:
@@ -79,6 +82,38 @@ class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         if obj.allowed_hosts != hosts_before:
             _audit_hosts(request, obj, hosts_before)
         sites.save(obj)
+
+    @admin.action(description="Warm up: queue the logins that are missing", permissions=["operate"])
+    def warm_up(self, request: HttpRequest, queryset: QuerySet[Site]) -> None:
+        principal = principal_of_user(request.user)
+        asker = Asker(kind=principal.kind, id=principal.id, name=principal.name)
+        try:
+            report = warming.warm([site.slug for site in queryset], asker=asker)
+        except BrokerError as error:
+            messages.error(request, error.message)
+            return
+        messages.success(
+            request,
+            f"{report.requested} logins queued; {report.fresh} of {report.accounts} accounts "
+            f"are warm, {sum(report.skipped.values())} may not log in now.",
+        )
+
+    @admin.action(description="Pause: nothing logs in", permissions=["operate"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Site]) -> None:
+        self._set_paused(request, queryset, paused=True)
+
+    @admin.action(description="Resume", permissions=["operate"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Site]) -> None:
+        self._set_paused(request, queryset, paused=False)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return principal_of_user(request.user).has(Scope.OPERATE)
+
+    def _set_paused(self, request: HttpRequest, queryset: QuerySet[Site], *, paused: bool) -> None:
+        for site in queryset:
+            audit.record(_record(request, site.slug, {"paused": paused}))
+        changed = queryset.update(paused=paused, paused_until=None)
+        messages.success(request, f"{changed} sites {'paused' if paused else 'resumed'}.")
 
     def delete_model(self, request: HttpRequest, obj: Site) -> None:
         sites.remove(obj)
