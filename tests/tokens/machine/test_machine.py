@@ -77,7 +77,7 @@ COMMON = {
     "phases": (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 }
 PROFILES = {
-    "quick": settings(max_examples=25, stateful_step_count=40, **COMMON),
+    "quick": settings(max_examples=20, stateful_step_count=50, **COMMON),
     "long": settings(max_examples=600, stateful_step_count=80, **COMMON),
 }
 SITES, NAMES, CALLERS = ("a", "b"), ("u0", "u1"), ("ann", "bob")
@@ -97,6 +97,32 @@ which = st.integers(0, 11)
 def pick(n, rows):
     found = list(rows)
     return found[n % len(found)] if found else None
+
+
+def _a_busy_minute():
+    """Make one more rule of this kind: rules are drawn with equal odds, and work is what counts."""
+
+    @rule(
+        site=sites,
+        times=st.integers(1, 4),
+        results=st.lists(st.sampled_from(["", "", *FAILURES]), max_size=3),
+        retry=st.booleans(),
+    )
+    def busy(self, site, times, results, retry):
+        self.ask_for_every_account(site)
+        for _ in range(times):
+            if not self._admit_one():
+                break
+            self._send(self.flights[-1])
+        for n, result in enumerate(results):
+            if not self.flights:
+                break
+            flight = pick(n, self.flights)
+            self._fail(flight, result) if result else self._succeed(flight, 600)
+        if retry:
+            let_pass(61)
+
+    return busy
 
 
 class Admission(RuleBasedStateMachine):
@@ -122,7 +148,7 @@ class Admission(RuleBasedStateMachine):
         site=st.integers(1, 3),
         kept=st.integers(0, 1),
         resends=st.integers(0, 1),
-        budget=st.sampled_from([3, 4, 50]),
+        budget=st.sampled_from([2, 3, 50]),
         site_budget=st.sampled_from([5, 50]),
     )
     def begin(self, total, site, kept, resends, budget, site_budget):
@@ -147,6 +173,11 @@ class Admission(RuleBasedStateMachine):
         self.owner = Owner.take(cluster="default")
 
     # Events: demand ------------------------------------------------------------------------
+
+    @rule(site=sites)
+    def ask_for_every_account(self, site):
+        for name in NAMES:
+            self.ask(site=site, name=name, who=CALLERS[0], force=True, ttl=0)
 
     @rule(
         site=sites,
@@ -322,15 +353,19 @@ class Admission(RuleBasedStateMachine):
         if flight.secret in known.wrong:
             assert flight.secret in known.allowed
         elif flight.secret not in known.proven and flight.secret not in known.allowed:
-            known.sends_in_doubt[flight.secret] += 1
-            assert known.sends_in_doubt[flight.secret] <= 1 + resends
+            # So at most 1 + resends sendings of it ever end in doubt.
+            assert known.doubts[flight.secret] <= resends
         known.allowed.discard(flight.secret)
         flight.sent = True
 
     @precondition(lambda self: any(one.sent for one in self.flights))
     @rule(n=which, ttl=st.sampled_from([30, 600, 3600]))
     def succeed(self, n, ttl):
-        flight = pick(n, [one for one in self.flights if one.sent])
+        self._succeed(pick(n, [one for one in self.flights if one.sent]), ttl)
+
+    def _succeed(self, flight, ttl):
+        if not flight.sent:
+            return
         before, mine = snapshot(flight.account_id), self._is_mine(flight)
         grant = LoginGrant(
             material=TokenMaterial(bearer=f"t-{flight.attempt_id}"),
@@ -345,7 +380,6 @@ class Admission(RuleBasedStateMachine):
         known = self.known[flight.account_id]
         known.proven.add(flight.secret)
         known.wrong.discard(flight.secret)
-        known.sends_in_doubt[flight.secret] = 0
         assert TokenRequest.objects.get(pk=flight.request_id).status == "done"
 
     @precondition(lambda self: self.flights)
@@ -355,7 +389,9 @@ class Admission(RuleBasedStateMachine):
         retry_after_s=st.sampled_from([None, None, 45.0]),
     )
     def fail(self, n, name, retry_after_s):
-        flight = pick(n, self.flights)
+        self._fail(pick(n, self.flights), name, retry_after_s)
+
+    def _fail(self, flight, name, retry_after_s=None):
         if name == "InvalidCredentials" and not flight.sent:
             return
         before, mine = snapshot(flight.account_id), self._is_mine(flight)
@@ -394,6 +430,43 @@ class Admission(RuleBasedStateMachine):
         if is_really_dead:  # otherwise its results come late
             self.flights.clear()
 
+    busy_1, busy_2, busy_3 = _a_busy_minute(), _a_busy_minute(), _a_busy_minute()
+    busy_4, busy_5 = _a_busy_minute(), _a_busy_minute()
+
+    @rule(site=sites, n=which, result=st.sampled_from(["", *FAILURES]))
+    def change_an_account_during_its_login(self, site, n, result):
+        self.ask_for_every_account(site)
+        if self._admit_one():
+            self._send(self.flights[-1])
+        flight = pick(n, self.flights)
+        if flight:
+            account = Account.objects.select_related("site").get(pk=flight.account_id)
+            self.edit_credentials_of(account, f"during-{n}")
+            self._fail(flight, result) if result else self._succeed(flight, 600)
+
+    @rule(site=sites, repaired=st.booleans())
+    def have_an_outage(self, site, repaired):
+        """Let logins fail until the breaker opens, and its time pass."""
+        for _ in range(3):
+            self.ask_for_every_account(site)
+            while self._admit_one():
+                self._send(self.flights[-1])
+            for flight in [one for one in self.flights if one.site == site]:
+                self._fail(flight, "UnexpectedPage")
+            let_pass(61)
+        let_pass(3600)
+        self.ask_the_health_of_broken_sites(healthy=repaired)
+        self.ask_for_every_account(site)
+        while self._admit_one():
+            self._send(self.flights[-1])
+
+    @rule(site=sites, times=st.integers(1, 4))
+    def have_a_batch(self, site, times):
+        for name in NAMES:
+            self.ask_in_the_background(site, name, Queue.BATCH, CALLERS[0])
+        for _ in range(times):
+            self._admit_one()
+
     # Events: time and people ---------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([1, 20, 70, 290, 700, 4000]))
@@ -424,9 +497,11 @@ class Admission(RuleBasedStateMachine):
             flight = pick(n, self.flights)
             account = Account.objects.select_related("site").get(pk=flight.account_id)
             site, name = account.site.slug, account.username
-        known = self.known[account.pk]
         self.secrets += 1
-        secret = f"{site}-{name}" if back else f"new-{self.secrets}"
+        self.edit_credentials_of(account, f"{site}-{name}" if back else f"new-{self.secrets}")
+
+    def edit_credentials_of(self, account, secret):
+        known = self.known[account.pk]
         accounts.set_secrets(account, {"password": secret})
         account.refresh_from_db()
         changed = secret != known.secret
@@ -443,7 +518,7 @@ class Admission(RuleBasedStateMachine):
         accounts.allow_one_attempt(account, by="ann", reason="a captcha")
         self.known[account.pk].allowed.add(self.known[account.pk].secret)
 
-    @rule(site=sites, name=names, enabled=st.booleans())
+    @rule(site=sites, name=names, enabled=st.sampled_from([*[True] * 5, False]))
     def switch_an_account(self, site, name, enabled):
         account = Account.objects.select_related("site").get(site__slug=site, username=name)
         account.enabled, account.needs_action = enabled, ""
@@ -459,8 +534,10 @@ class Admission(RuleBasedStateMachine):
         assert accounts.revoke(token, reason="revoked") != was_revoked
         self.known[token.account_id].fence = Account.objects.get(pk=token.account_id).fence
 
+    # Mostly open: where everything is closed most of the time, little else is ever tried.
     @rule(
-        slug=sites, how=st.sampled_from(["open", "open", "paused", "paused_for_a_while", "closed"])
+        slug=sites,
+        how=st.sampled_from([*["open"] * 7, "paused", "paused_for_a_while", "closed"]),
     )
     def pause(self, slug, how):
         until = timezone.now() + timedelta(seconds=60) if how == "paused_for_a_while" else None
@@ -470,11 +547,11 @@ class Admission(RuleBasedStateMachine):
             closed_hours=ALWAYS if how == "closed" else [],
         )
 
-    @rule(paused=st.sampled_from([False, False, True]))
+    @rule(paused=st.sampled_from([*[False] * 7, True]))
     def pause_everything(self, paused):
         AdmissionLimits.objects.update(paused=paused)
 
-    @rule(slug=sites, wanted=st.sampled_from(["forced_open", "forced_closed", "closed", "closed"]))
+    @rule(slug=sites, wanted=st.sampled_from(["forced_open", "forced_closed", *["closed"] * 6]))
     def set_breaker(self, slug, wanted):
         with locks.admission() as at:
             site = Site.objects.get(slug=slug)

@@ -78,7 +78,6 @@ class Knowledge:
     proven: set[str] = field(default_factory=set)
     allowed: set[str] = field(default_factory=set)
     doubts: Counter[str] = field(default_factory=Counter)
-    sends_in_doubt: Counter[str] = field(default_factory=Counter)
 
     def may_send(self, resends: int) -> bool:
         """Say whether the present secret may leave for the site."""
