@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 TICK_S: Final = 1.0
 SWEEP_EVERY_S: Final = 2.0
 WAKE_EVERY_S: Final = 5.0
+STOP_AGAIN_S: Final = 0.5
 BEAT_EVERY_S: Final = 15.0
 WEDGED_AFTER_S: Final = 75.0
 RESTART_WAIT_S: Final = 1.0
@@ -94,6 +95,15 @@ class Cluster:
         """Ask for a drain: no new work, finish what runs. The keeper waits for `grace_s`."""
         if self.process is None or self.process.poll() is not None:
             return
+        self.stop_drains()
+        self.process.terminate()
+
+    def stop_drains(self) -> None:
+        """Tell the processes that are draining now to take nothing more.
+
+        Only those: a queue's process that is idle would be killed by the signal. Called again and
+        again while stopping, because a hint that was queued may still begin another drain.
+        """
         draining = set(
             WorkerProcess.objects.filter(host=host_name(), ended_at=None).values_list(
                 "pid", flat=True
@@ -103,7 +113,6 @@ class Cluster:
             if member.pid in draining:
                 with suppress(psutil.NoSuchProcess):
                     member.send_signal(signal.SIGTERM)
-        self.process.terminate()
 
     def kill(self) -> None:
         """End the whole group at once; whatever it was doing is recovered.
@@ -224,12 +233,17 @@ class Supervisor:
             cluster.stop()
         told_at = 0.0
         while any(c.process is not None and c.process.poll() is None for c in self.clusters):
+            self._guarded("stop_drains", STOP_AGAIN_S, self._stop_drains)
             if monotonic() - told_at > 5.0:
                 told_at = monotonic()
                 running = self._running()
                 self.say(f"Finishing {running} running logins." if running else "Stopping.")
             time.sleep(0.1)
         self._guarded("sweep", 0.0, self._sweep)
+
+    def _stop_drains(self) -> None:
+        for cluster in self.clusters:
+            cluster.stop_drains()
 
     def _running(self) -> int:
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
