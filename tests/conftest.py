@@ -13,11 +13,15 @@ from apps.caching import runtime
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what starts processes on one of the parallel runners, one such test at a time."""
+    """Keep the tests of a folder that start processes on one of the parallel runners.
+
+    So one such test runs at a time there, and login servers are started once.
+    """
     for item in items:
         for name in ("processes", "loginservers"):
             if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+                folder = item.path.relative_to(item.config.rootpath).parts[1]
+                item.add_marker(pytest.mark.xdist_group(f"{name}-{folder}"))
 
 
 @pytest.fixture(autouse=True)
