@@ -1,6 +1,7 @@
 """Trying again: when, with which account, how often, and what becomes of what never works."""
 
 import asyncio
+import random
 import statistics
 import time
 
@@ -30,7 +31,8 @@ def site():
 
 
 @pytest.mark.parametrize(("attempts", "ceiling"), [(1, 2), (2, 4), (5, 32), (6, 60), (40, 60)])
-def test_the_back_off_is_spread_over_all_of_zero_to_its_ceiling(attempts, ceiling):
+def test_the_back_off_is_spread_over_all_of_zero_to_its_ceiling(attempts, ceiling, monkeypatch):
+    monkeypatch.setattr(completion, "random", random)
     waits = [completion.backoff_s(attempts) for _ in range(2000)]
     assert 0 <= min(waits) < 0.1 * ceiling
     assert 0.9 * ceiling < max(waits) <= ceiling
