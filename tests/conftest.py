@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import connection
 
 from apps.caching import runtime
+from apps.common import redaction
+from tests.tokens import scripted
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,6 +34,17 @@ def fresh_cache() -> Iterator[None]:
             server.flushdb()
     yield
     runtime.stop()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_of_the_test_before() -> None:
+    """The scripted connector numbers its tokens from one, and no earlier password is redacted.
+
+    Passwords are kept out of answers for a minute; a test's password may be a word of the next
+    test's answer.
+    """
+    scripted.forget()
+    redaction._lingering.clear()
 
 
 @pytest.fixture

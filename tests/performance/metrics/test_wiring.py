@@ -11,7 +11,6 @@ from apps.tokens.models import TokenRequest
 from apps.tokens.models.requests import Status
 from apps.tokens.services import answers, outcomes
 from apps.tokens.services.acquisition import AcquireSpec
-from tests.tokens import scripted
 from tests.tokens.factories import caller, make_account, make_site
 from tests.tokens.work import work
 
@@ -21,7 +20,6 @@ def core(monkeypatch, db):
     """No task queue, an empty cache, and commits at once."""
     monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, **_: call())
-    scripted.forget()
     cache.clear_all()
 
 

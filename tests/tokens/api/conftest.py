@@ -14,7 +14,6 @@ from apps.access.keycache import CACHE
 from apps.access.services import issue_key
 from apps.caching import services as cache
 from apps.tokens.services import threads
-from tests.tokens import scripted
 from tests.tokens.work import BackToTheTest
 
 API = "/api/v1/automation/"
@@ -72,7 +71,6 @@ def service(settings, monkeypatch, db, tmp_path):
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, **_: call())
     one = BackToTheTest()
     monkeypatch.setattr(threads, "shared", lambda: one)
-    scripted.forget()
     CACHE.reset()
     outage.forget()
     cache.clear_all()
