@@ -42,6 +42,7 @@ class Stack:
     folder: Path
     environment: dict[str, str]
     port: int = field(default_factory=processes.free_port)
+    web_processes: int = 1
     web: ServerProcess | None = None
     workers: ServerProcess | None = None
 
@@ -53,7 +54,7 @@ class Stack:
         self.web = self._start(
             "web",
             f"-m uvicorn config.asgi:application --app-dir {ROOT} --port {self.port} "
-            "--timeout-graceful-shutdown 5",
+            f"--timeout-graceful-shutdown 5 --log-level warning --workers {self.web_processes}",
         )
 
     def start_workers(self) -> None:
