@@ -4,6 +4,7 @@ Django stays synchronous and runs in threads (a2wsgi): its own ASGI handler star
 request and is several times slower. See docs/architecture.md for the figures.
 """
 
+import asyncio
 import os
 from typing import Any, Final, cast
 
@@ -16,7 +17,7 @@ django = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - the settings are ready only now
 
-from apps.common import edge  # noqa: E402
+from apps.common import edge, tracing  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
 
 ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
@@ -41,6 +42,10 @@ async def application(scope: edge.Scope, receive: edge.Receive, send: edge.Send)
 async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
     while True:
         message = await receive()
+        ends = message["type"] == "lifespan.shutdown"
+        if ends:
+            # Here, because a server that ends by its signal runs nothing at exit.
+            await asyncio.to_thread(tracing.close)
         await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
+        if ends:
             return

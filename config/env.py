@@ -124,6 +124,18 @@ def redis_url() -> str:
     return f"redis://{login}{host}:{port}/{database}"
 
 
+def traces_endpoint() -> str:
+    """Return where traces go: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it is, or the path that the
+    OTLP specification gives them below OTEL_EXPORTER_OTLP_ENDPOINT. Empty: nowhere.
+    """
+    whole = text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    base = text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    found = whole or (f"{base.rstrip('/')}/v1/traces" if base else "")
+    if found and not found.startswith(("http://", "https://")):
+        raise ImproperlyConfigured("Traces go over HTTP: their endpoint begins with http or https.")
+    return found
+
+
 def _read(name: str) -> str | None:
     known.add(name)
     value = os.environ.get(name)

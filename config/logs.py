@@ -1,7 +1,7 @@
 """Structured logs: structlog over the standard library, one handler, one redaction.
 
-Every line of every library passes the same formatter, which adds the request id, turns
-exceptions into text (never with local variables) and removes secrets at the very end.
+Every line of every library passes the same formatter, which adds the ids of request and trace,
+turns exceptions into text (never with local variables) and removes secrets at the very end.
 """
 
 import logging
@@ -14,11 +14,12 @@ from structlog.typing import EventDict, Processor
 
 from apps.common.redaction import redact_item
 from apps.common.request_context import current_request_id
+from apps.common.tracing import current_trace_id
 
 # They log URLs with query strings, headers or frames at INFO and DEBUG.
 TALKATIVE = ("httpx", "httpcore", "hpack", "h11", "urllib3", "websockets", "asyncio", "authlib")
 # Made here, and never from anything a stranger sent.
-OWN_KEYS = frozenset({"timestamp", "level", "logger", "request_id"})
+OWN_KEYS = frozenset({"timestamp", "level", "logger", "request_id", "trace_id"})
 
 
 class SafeStreamHandler(logging.StreamHandler[TextIO]):
@@ -52,6 +53,8 @@ def logging_config(level: str, form: str) -> dict[str, Any]:
         name: {"level": "WARNING"}
         for name in (*TALKATIVE, "uvicorn.access", "django.server", "django-q")
     }
+    # Of a collector that is away it speaks at every batch; apps.common.tracing_sdk says it once.
+    quiet["opentelemetry"] = {"level": "CRITICAL"}
     ours = {"handlers": [], "propagate": True}
     names = ("django", "django.server", "django-q", "uvicorn", "uvicorn.error", "uvicorn.access")
     return {
@@ -77,7 +80,7 @@ def redacted_formatter(form: str) -> logging.Formatter:
         foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level],
         processors=[
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            add_request_id,
+            add_ids,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
@@ -87,14 +90,13 @@ def redacted_formatter(form: str) -> logging.Formatter:
     )
 
 
-def add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add `request_id` where there is one."""
-    request_id = current_request_id()
-    if not request_id:
-        request = getattr(event.get("_record"), "request", None)
-        request_id = getattr(request, "request_id", "")
-    if request_id:
-        event.setdefault("request_id", request_id)
+def add_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add `request_id` and `trace_id` where there are any."""
+    # Django logs failed answers when the request's context is left already.
+    request = getattr(event.get("_record"), "request", None)
+    for name, current in (("request_id", current_request_id()), ("trace_id", current_trace_id())):
+        if found := current or getattr(request, name, ""):
+            event.setdefault(name, found)
     return event
 
 

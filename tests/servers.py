@@ -44,7 +44,7 @@ def pytest_report_header() -> str:
 
 def _forget_settings_of_the_machine() -> None:
     for name in [*os.environ]:
-        if name.startswith(("LATCHKEY_", "REDIS_", "Q_CLUSTER")) and name != CHOICE:
+        if name.startswith(("LATCHKEY_", "REDIS_", "Q_CLUSTER", "OTEL_")) and name != CHOICE:
             del os.environ[name]
 
 

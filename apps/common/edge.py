@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 
-from apps.common import events
+from apps.common import events, tracing
 from apps.common.parsers import refuse_large
 from apps.common.problems import language_of, problem_of
 from apps.common.request_context import bind
@@ -34,25 +34,32 @@ async def serve(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Run one handler under a request id and send what it returns, or the problem it raises."""
+    """Run one handler under a request id and a span; send what it returns or the problem raised."""
     begun = time.perf_counter()
-    with bind(header(scope, "x-request-id")) as request_id:
+    method, path = scope["method"], scope["path"]
+    with (
+        bind(header(scope, "x-request-id")) as request_id,
+        tracing.serving(method, path, header(scope, "traceparent")) as span,
+    ):
         try:
             status, content = await handle(scope, receive)
             headers = {"Content-Type": JSON, "Cache-Control": "no-store"}
         except ClientGone:
+            span.set("error.type", "client_gone")
             return
         except Exception as error:  # noqa: BLE001 - problem_of logs what nobody foresaw
             language = language_of(header(scope, "accept-language") or "")
-            status, headers, content = problem_of(error, language=language, instance=scope["path"])
+            status, headers, content = problem_of(error, language=language, instance=path)
+        if span.traceparent:
+            headers |= {"traceparent": span.traceparent}
         await respond(send, status, content, headers | {"X-Request-ID": request_id})
         took_s = time.perf_counter() - begun
-        events.request_answered(
-            method=scope["method"], route=scope["path"], status=status, took_s=took_s
-        )
+        # The paths of the edge are its routes: none of them has a part that varies.
+        tracing.answered(span, method=method, route=path, status=status)
+        events.request_answered(method=method, route=path, status=status, took_s=took_s)
         if access_log.isEnabledFor(logging.INFO):
             took_ms = took_s * 1000
-            access_log.info("%s %s %d %.1fms", scope["method"], scope["path"], status, took_ms)
+            access_log.info("%s %s %d %.1fms", method, path, status, took_ms)
 
 
 async def respond(send: Send, status: int, content: Any, headers: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from apps.common import events
+from apps.common import events, tracing
 from apps.common.problems import API_PREFIX, problem_response, wants_problem
 from apps.common.request_context import bind
 
@@ -19,7 +19,7 @@ access_log = logging.getLogger("latchkey.access")
 
 
 class RequestContextMiddleware:
-    """Gives every request an id, answers it back, and writes one access line.
+    """Gives every request an id and a span, answers both back, and writes one access line.
 
     `X-Request-ID` is taken from the caller where it is harmless. The line holds no query string.
     """
@@ -29,13 +29,25 @@ class RequestContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        with bind(request.headers.get("X-Request-ID")) as request_id:
+        method = request.method or ""
+        with (
+            bind(request.headers.get("X-Request-ID")) as request_id,
+            tracing.serving(method, request.path, request.headers.get("traceparent")) as span,
+        ):
             # Django logs failed answers after this middleware has returned, by the request alone.
             request.request_id = request_id  # type: ignore[attr-defined]
+            request.trace_id = span.trace_id  # type: ignore[attr-defined]
             response = self.get_response(request)
             response["X-Request-ID"] = request_id
+            if span.traceparent:
+                response["traceparent"] = span.traceparent
             took_s = time.perf_counter() - started
-            _measure(request, response.status_code, took_s)
+            route = _route(request)
+            tracing.answered(span, method=method, route=route, status=response.status_code)
+            if request.path.startswith(API_PREFIX):
+                events.request_answered(
+                    method=method, route=route, status=response.status_code, took_s=took_s
+                )
             if access_log.isEnabledFor(logging.INFO):
                 took_ms = took_s * 1000
                 access_log.info(
@@ -50,12 +62,10 @@ class RequestContextMiddleware:
         return problem_response(request, exception) if wants_problem(request) else None
 
 
-def _measure(request: HttpRequest, status: int, took_s: float) -> None:
-    """Measure an API request by its route; a path that leads nowhere is no route."""
-    if not request.path.startswith(API_PREFIX):
-        return
+def _route(request: HttpRequest) -> str:
+    """Return the pattern that the path has matched; a path that leads nowhere is no route."""
     match = request.resolver_match
-    route = match.route if match else "unknown"
-    # A route of the router is an expression; what is measured is meant to be read.
-    route = _GROUP.sub(r"{\1}", route).replace("^", "").removesuffix("$")
-    events.request_answered(method=request.method or "", route=route, status=status, took_s=took_s)
+    if match is None:
+        return "unknown"
+    # A route of the router is an expression; what is shown is meant to be read.
+    return "/" + _GROUP.sub(r"{\1}", match.route).replace("^", "").removesuffix("$")

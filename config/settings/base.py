@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import dj_database_url
 
@@ -229,6 +230,15 @@ Q_CLUSTER = {
 # Metrics -----------------------------------------------------------------------------------
 # What Prometheus shows at /metrics; empty means that only API keys are taken there.
 LATCHKEY_METRICS_TOKEN = env.text("LATCHKEY_METRICS_TOKEN", "")
+
+# Traces, off unless there is an endpoint ---------------------------------------------------
+# The names are OpenTelemetry's own, so that what sets them for other programs serves us too.
+LATCHKEY_TRACES_ENDPOINT = env.traces_endpoint()
+LATCHKEY_TRACES_HEADERS = {
+    name: unquote(value) for name, value in env.pairs("OTEL_EXPORTER_OTLP_HEADERS").items()
+}
+LATCHKEY_TRACES_SERVICE = env.text("OTEL_SERVICE_NAME", "latchkey")
+LATCHKEY_TRACES_RATIO = env.number("LATCHKEY_TRACES_RATIO", 1, minimum=0, maximum=1)
 
 # Mail, for alerts --------------------------------------------------------------------------
 EMAIL_HOST = env.text("LATCHKEY_MAIL_HOST", "localhost")

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 
 RECORD_GOAL_US = 3.0
+SPAN_GOAL_US = 1.0
 RECORDS = 10_000_000
 STEPS = 5
 GROWTH_GOAL_KB = 64
@@ -14,7 +15,7 @@ GROWTH_GOAL_KB = 64
 
 def main() -> int:
     """Print the figures; return the number of missed goals."""
-    return _records() + _decorators() + _flushes() + _memory()
+    return _records() + _decorators() + _spans() + _flushes() + _memory()
 
 
 def _records() -> int:
@@ -52,6 +53,28 @@ def _records() -> int:
         if row.name in {"count", "observe"}:
             missed += _goal(f"{row.name}: µs a record", row.seconds * 1e6, RECORD_GOAL_US)
     return missed
+
+
+def _spans() -> int:
+    from apps.common import tracing
+    from tests.benchmarks.harness import compare
+
+    facts = {"latchkey.site": "court"}
+
+    def traced() -> None:
+        with tracing.span("x", facts) as span:
+            span.set("a", 1)
+
+    print()
+    rows = compare(
+        {
+            "a dict": lambda: {"latchkey.site": "court"},
+            "a span, off": traced,
+            "the trace of a log line, off": tracing.current_trace_id,
+        },
+        floor="a dict",
+    )
+    return _goal("a span that is off: µs", rows[1].seconds * 1e6, SPAN_GOAL_US)
 
 
 def _decorators() -> int:
