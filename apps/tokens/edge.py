@@ -10,6 +10,7 @@ from apps.access import services as access
 from apps.access.contracts import Principal
 from apps.access.contracts import Scope as Permission
 from apps.access.throttling import consume
+from apps.common import tracing
 from apps.common.edge import (
     Answer,
     ClientGone,
@@ -93,7 +94,10 @@ async def acquire(scope: Scope, receive: Receive) -> Answer:
     found, principal = started.found, started.principal
     if isinstance(found, HandOut):
         return 200, bodies.hand_out(found)
-    view = await _wait(found, started.patience_s, receive) if started.patience_s > 0 else None
+    view = None
+    if started.patience_s > 0:
+        with tracing.span("wait"):
+            view = await _wait(found, started.patience_s, receive)
     if view is None:
         return await threads.shared().run(answers.pending, found)
     return await threads.shared().run(

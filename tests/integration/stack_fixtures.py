@@ -39,10 +39,22 @@ def _test_database() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stack(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack_variables() -> dict[str, str]:
+    """What the processes are told beside the usual; a module may have a fixture of its own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def stack(
+    module_database: str,
+    stack_variables: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     connectors = dict(pair.split("=") for pair in CONNECTORS.split(","))
     with (
         override_settings(LATCHKEY_CONNECTORS=connectors),
-        running_stack(module_database, tmp_path_factory.mktemp("stack")) as running,
+        running_stack(
+            module_database, tmp_path_factory.mktemp("stack"), **stack_variables
+        ) as running,
     ):
         yield running

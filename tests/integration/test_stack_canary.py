@@ -25,12 +25,18 @@ from apps.tokens.models import LoginAttempt, RefreshToken, StoredToken
 from apps.tokens.services import accounts
 from tests.integration.stack import API, ROOT, eventually, lab_site, new_key
 
-pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures"]
+pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures", "tests.otlp"]
 pytestmark = pytest.mark.processes
 
 SEED = "CANARYSEEDCANARYSEEDCANARYSEED23"
 PASSWORD = "canary/päss word+71"
 WRONG = "canary-wrong-word-72"
+EXCHANGE = 3  # the kind of span that is a request to a site
+
+
+@pytest.fixture(scope="module")
+def stack_variables(collector_of_the_module):
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_of_the_module.url}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def traces(stack, lab_of_the_session):
     good.site.recipe = totp_recipe(lab.url, "good")
     good.site.save()
     accounts.set_secrets(good, {"password": PASSWORD, "totp_secret": SEED})
-    assert acquire("good").status_code == 200
+    assert acquire("good").status_code == 200  # the call whose trace is looked at below
     assert acquire("good").json()["cached"] is True
     lab_site(lab, "wrong", accounts=people, password=WRONG)
     assert acquire("wrong").status_code == 502
@@ -193,6 +199,73 @@ def test_redis_holds_no_secret(traces):
     for name, value in content.items():
         assert_absent(secrets, name, name + value)
         assert b"alice" not in name
+
+
+def test_a_login_is_one_trace_from_the_call_through_a_fork_to_the_hand_out(
+    traces, stack, collector_of_the_module
+):
+    found = trace_of("good", collector_of_the_module)
+    web = found["POST /api/v1/automation/tokens/acquire"]
+    below = {
+        name: next((one.name for one in found.values() if one.id == span.parent), None)
+        for name, span in found.items()
+    }
+    worker = {"queue", "admission", "login", "completion", *(n for n in found if "step" in n)}
+
+    assert below == {
+        web.name: None,
+        "obtain": web.name,
+        "ask": "obtain",
+        "queue": "ask",
+        "admission": "ask",
+        "login": "ask",
+        "step login": "login",
+        "step verify": "login",
+        "completion": "login",
+        "wait": web.name,
+        "hand_out": web.name,
+    }
+    # The clusters fork: who logged in has the process id of a row, and is not the web server.
+    pids = {span.resource["process.pid"] for name, span in found.items() if name in worker}
+    assert pids == {LoginAttempt.objects.get(site__slug="good").owner.pid}
+    assert web.resource["process.pid"] not in pids
+    assert (
+        found["login"].attributes["latchkey.request"] == found["ask"].attributes["latchkey.request"]
+    )
+    assert not any(span.failed for span in found.values())
+    lines = [line for line in stack.logs().splitlines() if web.trace in line]
+    assert any("login_succeeded" in line for line in lines)
+
+
+def trace_of(site, collector):
+    """Wait for the whole trace of a site's first login; return its spans by name."""
+    asked = collector.until(
+        lambda: next(
+            (
+                span
+                for span in collector.spans()
+                if span.name == "ask" and span.attributes["latchkey.site"] == site
+            ),
+            None,
+        )
+    )
+
+    def whole():
+        spans = {span.name: span for span in collector.spans() if span.trace == asked.trace}
+        return spans if {"hand_out", "login", asked.name} <= spans.keys() else None
+
+    return {name: span for name, span in collector.until(whole).items() if span.kind != EXCHANGE}
+
+
+def test_no_span_holds_a_secret_a_name_or_a_path(traces, collector_of_the_module):
+    collector = collector_of_the_module
+    collector.until(lambda: any(span.failed for span in collector.spans()), "a failure")
+    exchanges = [span for span in collector.spans() if span.kind == EXCHANGE]
+    assert {span.name for span in exchanges} == {"GET 127.0.0.1", "POST 127.0.0.1"}
+    for body in collector.bodies:
+        assert_absent(traces[0], "a span", body)
+        for name in (b"alice", b"robot", b"carol", b"/good", b"/wrong", b"lk_"):
+            assert name not in body
 
 
 def test_no_admin_page_holds_a_secret(traces):

@@ -50,7 +50,7 @@ class StoredTokenAdmin(FactsAdmin):
 class TokenRequestAdmin(FactsAdmin):
     list_display = ["id", "site", "account", "status", "stage", "reason", "attempts", "created_at"]
     list_filter = ["status", "reason", "queue", "site"]
-    search_fields = ["id", "site__slug", "account__username", "error_code"]
+    search_fields = ["id", "site__slug", "account__username", "error_code", "traceparent"]
     list_select_related = ["site", "account"]
     date_hierarchy = "created_at"
     actions = ["requeue_requests"]

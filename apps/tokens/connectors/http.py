@@ -13,6 +13,7 @@ from typing import Any, Final
 import certifi
 import httpx
 
+from apps.common import tracing
 from apps.tokens.connectors.hosts import is_allowed
 from apps.tokens.contracts import SiteConfig
 from apps.tokens.errors import (
@@ -116,11 +117,14 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         limit_s = self._limit_s(request)
         if limit_s is not None and limit_s <= 0:
             raise LoginTimedOut("The login's time was over before the request.")
-        try:
-            async with asyncio.timeout(limit_s):
-                return await self._exchange(request)
-        except (TimeoutError, httpx.HTTPError) as error:
-            raise _failure(request, error) from _speakable(error)
+        with _span_of(request) as span:
+            try:
+                async with asyncio.timeout(limit_s):
+                    answer = await self._exchange(request)
+            except (TimeoutError, httpx.HTTPError) as error:
+                raise _failure(request, error) from _speakable(error)
+            span.set("http.response.status_code", answer.status_code)
+            return answer
 
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
         answer = await self._inner.handle_async_request(request)
@@ -200,6 +204,15 @@ def _proxy(address: str, context: ssl.SSLContext) -> httpx.Proxy | None:
         return None
     secure = address.lower().startswith("https:")
     return httpx.Proxy(address, ssl_context=context if secure else None)
+
+
+def _span_of(request: httpx.Request) -> tracing.Span:
+    """Begin the span of one exchange: method and host. The site gets no trace header of ours."""
+    method, host, port = request.method, request.url.host, request.url.port
+    facts: dict[str, tracing.Value] = {"http.request.method": method, "server.address": host}
+    if port:
+        facts["server.port"] = port
+    return tracing.span(f"{method} {host}", facts, kind=tracing.Kind.CLIENT)
 
 
 def _failure(request: httpx.Request, error: Exception) -> LoginFailure:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from apps.common import clock
+from apps.common import clock, tracing
 from apps.tokens.connectors.base import BaseConnector
 from apps.tokens.connectors.oauth2_errors import read_answer, refuse_overload
 from apps.tokens.connectors.oauth2_grant import read_grant
@@ -127,9 +127,10 @@ class _Run:
     ) -> LoginGrant:
         """Send a token request and read the grant. Raises LoginFailure."""
         asked_at = clock.now()
-        answer = await self.post(client, request, step=step, secret=secret)
-        data = read_answer(answer, self.recipe, step=step, refreshing=step == "refresh")
-        return read_grant(data, asked_at=asked_at, step=step)
+        with tracing.span(f"step {step}"):
+            answer = await self.post(client, request, step=step, secret=secret)
+            data = read_answer(answer, self.recipe, step=step, refreshing=step == "refresh")
+            return read_grant(data, asked_at=asked_at, step=step)
 
     async def post(
         self, client: httpx.AsyncClient, request: PreparedRequest, *, step: str, secret: bool
@@ -157,14 +158,15 @@ class _Run:
 
     async def verify(self, client: httpx.AsyncClient, step: Step, token: str) -> None:
         """Raise unless a fresh token passes: the site's fault, never the password's."""
-        answer = await self.send(client, step, token)
-        if answer.status_code in step.success_status:
-            return
-        refuse_overload(answer, step=step.name)
-        raise UnexpectedPage(
-            f"The site gave a token and then answered it with {answer.status_code}.",
-            step=step.name,
-        )
+        with tracing.span(f"step {step.name}"):
+            answer = await self.send(client, step, token)
+            if answer.status_code in step.success_status:
+                return
+            refuse_overload(answer, step=step.name)
+            raise UnexpectedPage(
+                f"The site gave a token and then answered it with {answer.status_code}.",
+                step=step.name,
+            )
 
     def _trace(self, step: str, answer: httpx.Response, started: float) -> None:
         asked = answer.request

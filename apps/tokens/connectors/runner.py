@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import httpx
 
+from apps.common import tracing
 from apps.tokens.connectors import flow, pictures, sending
 from apps.tokens.connectors.answers import Answer
 from apps.tokens.connectors.captures import capture
@@ -68,6 +69,18 @@ class Runner:
     async def step(self, step: Step, *, name: str = "") -> str | None:
         """Run one step; return the step to go on with after a challenge. Raises LoginFailure."""
         self.scope.step = step.get("name", name)
+        with tracing.span(f"step {self.scope.step}"):
+            failure, answer = await self._judged(step)
+        if failure is None:
+            return None
+        try:
+            return await self._ask(failure, answer)
+        except LoginFailure as error:
+            _name_step(error, self.scope.step)
+            raise
+
+    async def _judged(self, step: Step) -> tuple[Failure | None, Answer]:
+        """Send a step; return its answer, and the question in it that a person has to answer."""
         trace = StepTrace(step=self.scope.step, method=step.get("method", "GET"))
         started = time.monotonic()
         try:
@@ -86,13 +99,7 @@ class Runner:
             raise
         finally:
             self.context.trace(replace(trace, took_s=time.monotonic() - started))
-        if failure is None:
-            return None
-        try:
-            return await self._ask(failure, answer)
-        except LoginFailure as error:
-            _name_step(error, self.scope.step)
-            raise
+        return failure, answer
 
     def _check_names(self, step: str, value: Any, later: set[str]) -> None:
         self.scope.step = step

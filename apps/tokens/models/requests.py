@@ -110,6 +110,12 @@ class TokenRequest(models.Model):
     error_message = models.CharField(max_length=500, blank=True)
     login_s = models.FloatField(null=True, help_text="Seconds of the login that succeeded.")
     history_pending = models.BooleanField(default=False)
+    traceparent = models.CharField(
+        max_length=55,
+        blank=True,
+        default="",
+        help_text="The trace of who asked, where one is kept.",
+    )
 
     objects = TokenRequestQuerySet.as_manager()
 

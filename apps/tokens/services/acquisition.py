@@ -13,6 +13,7 @@ from uuid import UUID
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord, Principal, Scope
 from apps.access.services import require
+from apps.common import tracing
 from apps.common.clock import database_now, now
 from apps.common.database import is_unavailable
 from apps.common.request_context import current_request_id
@@ -80,19 +81,20 @@ def hand_out(
     view: TokenView, *, spec: AcquireSpec, principal: Principal, cached: bool, remote_address: str
 ) -> None:
     """Write the audit line; the token may leave only after this has returned."""
-    audit.record(
-        AuditRecord.by(
-            principal,
-            kind=AuditKind.HAND_OUT,
-            site=view.site,
-            account=view.account,
-            token_fingerprint=view.fingerprint,
-            cached=cached,
-            purpose=spec.purpose,
-            request_id=current_request_id(),
-            remote_address=remote_address,
+    with tracing.span("hand_out", {"latchkey.site": view.site, "latchkey.cached": cached}):
+        audit.record(
+            AuditRecord.by(
+                principal,
+                kind=AuditKind.HAND_OUT,
+                site=view.site,
+                account=view.account,
+                token_fingerprint=view.fingerprint,
+                cached=cached,
+                purpose=spec.purpose,
+                request_id=current_request_id(),
+                remote_address=remote_address,
+            )
         )
-    )
 
 
 def _find(spec: AcquireSpec, principal: Principal) -> TokenView | None:

@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 
+from apps.common import tracing
+from apps.common.clock import monotonic
 from apps.tokens.contracts import Credentials, SiteConfig
 from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, Site, TokenRequest
 from apps.tokens.models.attempts import Outcome
@@ -30,7 +32,10 @@ MAX_ROUNDS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A login that this worker, and no other, is to make now."""
+    """A login that this worker, and no other, is to make now.
+
+    `waited_s` is how long it stood in the queue; `traceparent` is the trace it belongs to.
+    """
 
     attempt_id: UUID
     request_id: UUID
@@ -41,6 +46,8 @@ class Claim:
     credential_version: int
     secret_fingerprint: str
     resend_in_doubt: bool
+    waited_s: float = 0.0
+    traceparent: str = ""
 
 
 def claim(*, owner_id: UUID, queues: Sequence[str]) -> Claim | None:
@@ -50,10 +57,22 @@ def claim(*, owner_id: UUID, queues: Sequence[str]) -> Claim | None:
     that nobody can serve.
     """
     for _ in range(MAX_ROUNDS):
+        began = monotonic()
         made, is_more = _claim_round(owner_id=owner_id, queues=queues)
+        if made:
+            _trace(made, took_s=monotonic() - began)
         if made or not is_more:
             return made
     return None
+
+
+def _trace(made: Claim, *, took_s: float) -> None:
+    """Show the wait in the queue and its end; only now is it known whose they were."""
+    facts = {"latchkey.site": made.site.slug}
+    tracing.past(
+        "queue", facts, parent=made.traceparent, took_s=made.waited_s - took_s, ago_s=took_s
+    )
+    tracing.past("admission", facts, parent=made.traceparent, took_s=took_s)
 
 
 def _claim_round(*, owner_id: UUID, queues: Sequence[str]) -> tuple[Claim | None, bool]:
@@ -300,4 +319,7 @@ def _start(
         credential_version=account.credential_version,
         secret_fingerprint=account.secret_fingerprint,
         resend_in_doubt=doubtful,
+        # A second attempt waits since its back-off was over.
+        waited_s=(at - max(request.created_at, request.not_before)).total_seconds(),
+        traceparent=request.traceparent,
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from apps.access.contracts import Principal
-from apps.common import events
+from apps.common import events, tracing
 from apps.common.clock import monotonic
 from apps.tokens.models import TokenRequest
 from apps.tokens.services import acquisition, bodies, waiting
@@ -29,7 +29,7 @@ def answer(
     view = None
     patience_s = acquisition.patience_s(max_wait_s, ceiling_s=settings.LATCHKEY_MAX_WAIT_S)
     if patience_s > 0:
-        with _may_wait() as allowed:
+        with tracing.span("wait"), _may_wait() as allowed:
             view = waiting.wait(found, max_wait_s=patience_s if allowed else 0)
     if view is None:
         return pending(found)
@@ -39,7 +39,9 @@ def answer(
 def obtain(spec: AcquireSpec, *, principal: Principal, remote_address: str) -> HandOut | Ticket:
     """Do as `acquisition.obtain`, and measure it."""
     began = monotonic()
-    found = acquisition.obtain(spec, principal=principal, remote_address=remote_address)
+    with tracing.span("obtain") as span:
+        found = acquisition.obtain(spec, principal=principal, remote_address=remote_address)
+        span.set("latchkey.found", isinstance(found, HandOut))
     if isinstance(found, HandOut):
         events.handed_out(site=found.token.site, cached=True, took_s=monotonic() - began)
     return found

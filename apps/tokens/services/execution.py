@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from apps.common import redaction
+from apps.common import redaction, tracing
 from apps.common.database import with_retry
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import LoginGrant, StepTrace
@@ -50,17 +50,31 @@ async def run(
     """
     term = owner.term if term is None else term
     context = WorkerContext(claim=claim, owner=owner, term=term, threads=threads, on_trace=on_trace)
-    with redaction.guard(claim.credentials.secrets.values()):
+    with redaction.guard(claim.credentials.secrets.values()), _span_of(claim) as span:
         try:
             grant, refreshed = await _with_deadline(context)
-            await context.settle()
-            await threads.run(
-                _patiently, lambda: completion.succeed(claim.attempt_id, grant, refreshed=refreshed)
+            await _complete(
+                context, lambda: completion.succeed(claim.attempt_id, grant, refreshed=refreshed)
             )
         except LoginFailure as error:
             failure = error
-            await context.settle()
-            await threads.run(_patiently, lambda: completion.fail(claim.attempt_id, failure))
+            span.fail(failure.code)
+            await _complete(context, lambda: completion.fail(claim.attempt_id, failure))
+
+
+def _span_of(claim: Claim) -> tracing.Span:
+    facts = {
+        "latchkey.site": claim.site.slug,
+        "latchkey.request": str(claim.request_id),
+        "latchkey.attempt": str(claim.attempt_id),
+    }
+    return tracing.span("login", facts, parent=claim.traceparent, kind=tracing.Kind.CONSUMER)
+
+
+async def _complete(context: WorkerContext, write: Callable[[], bool]) -> None:
+    await context.settle()
+    with tracing.span("completion"):
+        await context.threads.run(_patiently, write)
 
 
 def _patiently(write: Callable[[], bool]) -> bool:
@@ -106,7 +120,7 @@ async def _refresh(context: WorkerContext) -> LoginGrant | None:
             refresh.journal, claim.account_id, lineage, attempt_id=claim.attempt_id
         ):
             return None
-        with redaction.guard([lineage.secret]):
+        with redaction.guard([lineage.secret]), tracing.span("refresh"):
             try:
                 grant = await connector.refresh(context, lineage.secret)
             except RefreshRejected:

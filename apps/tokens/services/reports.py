@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from apps.access.contracts import Principal
+from apps.common import tracing
 from apps.common.clock import database_now
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import ProbeVerdict
@@ -76,7 +77,8 @@ async def probe_one(threads: DatabaseThreads) -> bool:
     site = site_config(token.account.site)
     material = material_from_plain(token.material)
     try:
-        verdict = await connector_for(site.connector).probe(ProbeContext(site=site), material)
+        with tracing.span("probe", {"latchkey.site": site.slug}):
+            verdict = await connector_for(site.connector).probe(ProbeContext(site=site), material)
     except Exception as error:  # noqa: BLE001 - whatever fails, the token's state stays unclear
         log.warning("probe_failed", site=site.slug, error=type(error).__name__)
         verdict = ProbeVerdict.UNCLEAR

@@ -8,9 +8,10 @@ from typing import Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, Exists, F, OuterRef, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Greatest, Least
 
+from apps.common import tracing
 from apps.common.clock import database_now
 from apps.common.errors import BusinessRuleViolated
 from apps.tokens.models import Account, AdmissionLimits, Interest, Site, TokenRequest
@@ -55,20 +56,24 @@ def ask(demand: Demand, *, asker: Asker | None) -> UUID:
     """Join the live request for this key, or make one; return its id.
 
     A joiner raises the priority and extends the life of the request in the same UPDATE. The
-    partial unique constraint decides between two who make one at the same moment.
+    partial unique constraint decides between two who make one at the same moment. The login goes
+    on in the trace of whoever made the request; a joiner's own trace gets a link to that one.
     """
+    facts = {"latchkey.site": demand.site.slug, "latchkey.queue": str(demand.queue)}
     limits = AdmissionLimits.current()
-    for _ in range(5):
-        with transaction.atomic():
-            at = database_now()
-            pk = _join(demand, at=at, limits=limits) or _make(demand, at=at, limits=limits)
-            if pk is None:
-                continue
-            if asker:
-                _note_interest(pk, asker, at=at)
-            transaction.on_commit(partial(hints.send, demand.queue))
-            return pk
-    raise BusinessRuleViolated("The request kept ending while it was joined.", retry_after_s=1)
+    with tracing.span("ask", facts, kind=tracing.Kind.PRODUCER) as span:
+        for _ in range(5):
+            with transaction.atomic():
+                at = database_now()
+                pk = _join(demand, at=at, limits=limits) or _make(demand, at=at, limits=limits)
+                if pk is None:
+                    continue
+                if asker:
+                    _note_interest(pk, asker, at=at)
+                transaction.on_commit(partial(hints.send, demand.queue))
+                span.set("latchkey.request", str(pk))
+                return pk
+        raise BusinessRuleViolated("The request kept ending while it was joined.", retry_after_s=1)
 
 
 def detach(request: TokenRequest, *, kind: str, principal_id: str) -> bool:
@@ -142,8 +147,22 @@ def _join(demand: Demand, *, at: datetime, limits: AdmissionLimits) -> UUID | No
         queue=Case(
             When(queue__in=_slower(demand.queue), then=Value(demand.queue)), default=F("queue")
         ),
+        **_own_trace(),
     )
-    return live.values_list("pk", flat=True).first() if joined else None
+    found = live.values_list("pk", "traceparent").first() if joined else None
+    if found is None:
+        return None
+    tracing.follow(found[1])
+    return found[0]
+
+
+def _own_trace() -> dict[str, Case]:
+    """Let a request that nobody watches yet go on in the trace of who joins it."""
+    mine = tracing.current_traceparent()
+    if not mine.endswith("-01"):
+        return {}
+    unwatched = Q(traceparent="") | Q(traceparent__endswith="-00")
+    return {"traceparent": Case(When(unwatched, then=Value(mine)), default=F("traceparent"))}
 
 
 def _make(demand: Demand, *, at: datetime, limits: AdmissionLimits) -> UUID | None:
@@ -163,6 +182,7 @@ def _make(demand: Demand, *, at: datetime, limits: AdmissionLimits) -> UUID | No
                 min_ttl_s=demand.min_ttl_s,
                 max_attempts=limits.max_attempts,
                 created_at=at,
+                traceparent=tracing.current_traceparent(),
             )
     except IntegrityError:
         return None  # somebody made it at the same moment: join theirs in the next round

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from apps.common import tracing
 from apps.common.clock import database_now
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.errors import Blame, LoginFailure
@@ -28,8 +29,9 @@ async def ask_one(threads: DatabaseThreads) -> bool:
     site = site_config(row.site)
     healthy: bool | None
     try:
-        async with asyncio.timeout(site.request_timeout_s):
-            healthy = await connector_for(site.connector).health(ProbeContext(site=site))
+        with tracing.span("site_health", {"latchkey.site": site.slug}):
+            async with asyncio.timeout(site.request_timeout_s):
+                healthy = await connector_for(site.connector).health(ProbeContext(site=site))
     except (LoginFailure, TimeoutError) as error:
         code = error.code if isinstance(error, LoginFailure) else "timeout"
         log.info("site_health_failed", site=site.slug, code=code)
