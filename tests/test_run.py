@@ -231,7 +231,7 @@ def test_the_keeper_kills_what_does_not_end_in_time():
 
     keeper.send_signal(signal.SIGTERM)
 
-    assert keeper.wait(timeout=10) == 0
+    assert keeper.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_waiting_for_a_port_ends_when_the_child_does(children):
     children.start("web", [sys.executable, "-c", "raise SystemExit(1)"], os.environ)
 
     with pytest.raises(ChildEnded):
-        children.wait_for_port(free_port(), timeout_s=30)
+        children.wait_for_port(free_port(), timeout_s=60)
 
 
 def test_children_end_together_and_promptly(children):

@@ -46,10 +46,10 @@ def run_processes(limit, tries):
     for child in children:
         child.start()
     try:
-        return [passed.get(timeout=30) for _ in children]
+        return [passed.get(timeout=60) for _ in children]
     finally:
         for child in children:
-            child.join(10)
+            child.join(60)
             child.kill()
 
 

@@ -143,7 +143,7 @@ def url_of_the_test_database() -> str:
     return urlsplit(settings.DATABASE_URL)._replace(path=f"/{name}").geturl()
 
 
-def eventually(check: Callable[[], Any], *, within_s: float = 40) -> Any:
+def eventually(check: Callable[[], Any], *, within_s: float = 60) -> Any:
     """Wait until another process has done something; return the first true value."""
     end = time.monotonic() + within_s
     while not (found := check()):

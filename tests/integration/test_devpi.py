@@ -31,7 +31,7 @@ def send(
 ) -> httpx.Response:
     headers = {"Accept": "application/json", **(material.headers if material else {})}
     return httpx.request(
-        method, server.url + path, headers=headers, json=data, trust_env=False, timeout=20
+        method, server.url + path, headers=headers, json=data, trust_env=False, timeout=60
     )
 
 

@@ -117,6 +117,6 @@ def signed_again(server: LoginServer, material: TokenMaterial, age_s: int) -> To
     cookie = session_of(material)
     given = [server.keys["cookie_secret"], cookie.name, cookie.value.strip('"'), str(age_s)]
     command = [str(environment.python()), "-c", SIGN_OLD, *given]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     value = cookie.value.replace(cookie.value.strip('"'), done.stdout.strip())
     return replace(material, cookies=(replace(cookie, value=value),))

@@ -158,7 +158,7 @@ def test_stopped_workers_finish_their_logins_and_take_no_more(stack, lab):
         time.sleep(0.5)
         second = stack.acquire(key=new_key(), site="next", max_wait_s=0)
         assert first.result().status_code == 200
-    assert stack.workers.process.wait(10) == 0
+    assert stack.workers.process.wait(60) == 0
     assert outcomes_of("stopping") == ["succeeded"]
     assert lab.counts("next")["logins_started"] == 0
     assert TokenRequest.objects.get(pk=second.json()["request_id"]).status == "queued"

@@ -60,7 +60,7 @@ class Postgres:
     def stop(self) -> None:
         """Stop as `systemctl stop` does: connections are cut, data are whole."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @contextmanager
@@ -133,10 +133,10 @@ def test_a_stopped_database_stops_only_what_needs_a_row(outage):
     assert httpx.get(f"{stack.url}/livez", trust_env=False).status_code == 200
 
     postgres.start()
-    newer = eventually(lambda: _newer(stack, key, first.json()), within_s=30)
+    newer = eventually(lambda: _newer(stack, key, first.json()), within_s=60)
     assert newer["fingerprint"] != first.json()["fingerprint"]
     assert lab.counts("court_zxfw")["logins_started"] == 2  # its result was kept in memory
-    forced = eventually(lambda: _forced(stack, key, newer), within_s=30)
+    forced = eventually(lambda: _forced(stack, key, newer), within_s=60)
     assert forced["version"] > newer["version"]
     assert lab.counts("court_zxfw")["concurrent_max"] == 1
 

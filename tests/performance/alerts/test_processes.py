@@ -53,7 +53,7 @@ def together(call, *, n=4):
     for process in running:
         process.start()
     for process in running:
-        process.join(30)
+        process.join(60)
     assert [process.exitcode for process in running] == [0] * n
     return sorted(answers.get() for _ in running)
 

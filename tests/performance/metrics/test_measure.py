@@ -216,8 +216,8 @@ def test_a_forked_child_hands_on_its_own_measurements_before_it_ends(recorder):
     with recorder._lock:  # another thread may hold it at the time of a fork
         child = context.Process(target=_in_child, args=(queue,))
         child.start()
-    found = queue.get(timeout=10)
-    child.join(10)
+    found = queue.get(timeout=60)
+    child.join(60)
     assert [row[1] for row in found] == ["child"]
     assert child.exitcode == 0
 

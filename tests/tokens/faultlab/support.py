@@ -13,7 +13,7 @@ import httpx
 GOOD = "correct-horse"
 
 # One for all tests: a client of its own for each request would read the trusted authorities anew.
-_http = httpx.Client(timeout=10, trust_env=False)
+_http = httpx.Client(timeout=60, trust_env=False)
 
 
 def send(method: str, url: str, **options: Any) -> httpx.Response:
@@ -56,7 +56,7 @@ def login_many(url: str, pairs: Iterable[tuple[str, str]]) -> list[int]:
     return asyncio.run(run())
 
 
-def eventually(check: Callable[[], bool], *, within_s: float = 5) -> None:
+def eventually(check: Callable[[], bool], *, within_s: float = 60) -> None:
     """Wait until another process has done something; fails after `within_s`."""
     end = time.monotonic() + within_s
     while not check():

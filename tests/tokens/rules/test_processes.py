@@ -122,7 +122,7 @@ def test_an_edited_secret_waits_for_a_result_that_is_being_written(monkeypatch):
 
     monkeypatch.setattr(completion, "_store_token", store_slowly)
     assert completion.succeed(claimed.attempt_id, grant())
-    editor.join(timeout=30)
+    editor.join(timeout=60)
     assert order == ["stored", "edited"]
     assert StoredToken.objects.count() == 1
     account.refresh_from_db()
