@@ -1,6 +1,6 @@
 """The figures of a window, read from the largest periods that are rolled up."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,18 +9,16 @@ from django.db.models import Count, F, Q, QuerySet
 from apps.history.contracts import Grouping, Window
 from apps.history.models import DayCell, HourCell, Level, MonthCell, Spread, TokenAcquisitionHistory
 from apps.history.periods import day_start
-from apps.history.selectors import local_time
+from apps.history.selectors import local_time, sums
 from apps.history.selectors.cover import Cover, Vouched, cover
-from apps.history.selectors.tallies import Key, Tally, by_status, by_value
+from apps.history.selectors.sums import Key, Row
 
-Tallies = defaultdict[Key, Tally]
 ALL_SITES = ""
 
 
-def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> Tallies:
-    """Return tallies keyed by (*keys, status); `keys` are of site and account."""
+def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> dict[Key, Row]:
+    """Return sums keyed by (*keys, status); `keys` are of site and account."""
     spans = cover(window.start, window.end, known)
-    tallies: Tallies = defaultdict(Tally)
     sources: list[QuerySet[Any]] = []
     if spans.months:
         sources.append(_narrowed(MonthCell.objects.filter(period__in=spans.months), window))
@@ -28,14 +26,11 @@ def by_name(window: Window, known: Vouched, keys: tuple[str, ...]) -> Tallies:
         sources.append(_narrowed(DayCell.objects.filter(period__in=spans.days), window))
     if spans.raw:
         sources.append(_facts(window, spans))
-    for source in sources:
-        for key, row in by_status(source, keys):
-            tallies[key].add(row)
-    return tallies
+    return sums.by_name(sources, keys)
 
 
-def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Tally]:
-    """Return tallies by local day or local hour, in order; empty ones are left out."""
+def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Row]:
+    """Return sums by local day or local hour, in order; empty ones are left out."""
     found = local_time.offsets(window.zone, window.start, window.end)
     by_day = grouping is Grouping.DAY
     if window.account or not local_time.on_whole_hours(found):
@@ -43,18 +38,16 @@ def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Tal
         spans = Cover(months=(), days=(), raw=((window.start, window.end),))
     else:
         spans = cover(window.start, window.end, known, months=False)
-    tallies: defaultdict[int, Tally] = defaultdict(Tally)
+    sources: list[tuple[QuerySet[Any], Any]] = []
     if spans.raw:
         at = local_time.day_of_facts(found) if by_day else local_time.hour_of_facts(found)
-        for key, row in by_value(_facts(window, spans), at):
-            tallies[key].add(row)
+        sources.append((_facts(window, spans), at))
     if spans.days:
         at = local_time.day_of_cells(found) if by_day else F("period") * local_time.HOUR_S
         cells = HourCell.objects.filter(_hours_of(spans.days), site=window.site or ALL_SITES)
-        for key, row in by_value(cells, at):
-            tallies[key].add(row)
+        sources.append((cells, at))
     name = _day_name if by_day else _hour_name
-    return {name(at, window): tallies[at] for at in sorted(tallies)}
+    return {name(at, window): row for at, row in sorted(sums.by_time(sources).items())}
 
 
 def spreads(window: Window, known: Vouched) -> tuple[Counter[int], Counter[int]]:
@@ -75,8 +68,9 @@ def spreads(window: Window, known: Vouched) -> tuple[Counter[int], Counter[int]]
             _add_counts(login, login_counts)
     if spans.raw:
         rows = _facts(window, spans).order_by()
-        counted = rows.values("total_bucket", "login_bucket").annotate(n_=Count("*"))
-        for bucket, login_bucket, n in counted.values_list("total_bucket", "login_bucket", "n_"):
+        counted: Any = rows.values("total_bucket", "login_bucket").annotate(n_=Count("*"))
+        counted = counted.values_list("total_bucket", "login_bucket", "n_")
+        for bucket, login_bucket, n in sums.fetched(*counted.query.sql_with_params()):
             total[bucket] += n
             if login_bucket is not None:
                 login[login_bucket] += n

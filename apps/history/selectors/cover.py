@@ -12,7 +12,6 @@ from apps.history.periods import (
     day_start,
     days_of_month,
     month_of,
-    month_of_day,
 )
 
 
@@ -66,11 +65,11 @@ def cover(start: datetime, end: datetime, known: Vouched, *, months: bool = True
         for month in sorted(known.months if months else ())
         if days_of_month(month).start >= first and days_of_month(month).stop <= last
     ]
-    in_months = set(whole)
+    in_months = {day for month in whole for day in days_of_month(month)}
     days: list[int] = []
     raw: list[tuple[datetime, datetime]] = [(start, day_start(first))]
     for day in range(first, last):
-        if months and month_of_day(day) in in_months:
+        if day in in_months:
             continue
         if day in known.days:
             days.append(day)

@@ -1,10 +1,11 @@
 """Statistics over any window: exact sums, percentiles within 2.5 %."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from apps.common.errors import ValidationFailed
 from apps.history.contracts import (
+    Figures,
     Group,
     Grouping,
     HistoryStatus,
@@ -12,11 +13,10 @@ from apps.history.contracts import (
     Window,
 )
 from apps.history.scale import percentiles
-from apps.history.selectors import breakdowns
-from apps.history.selectors.breakdowns import Tallies
+from apps.history.selectors import breakdowns, sums
 from apps.history.selectors.cover import vouched
 from apps.history.selectors.snapshot import snapshot
-from apps.history.selectors.tallies import Tally
+from apps.history.selectors.sums import Key, Row
 
 
 def statistics(window: Window) -> Statistics:
@@ -37,7 +37,7 @@ def statistics(window: Window) -> Statistics:
             for grouping in (Grouping.DAY, Grouping.HOUR)
             if grouping in window.groups
         }
-    summary = _fold(names)[()].figures()
+    summary = sums.figures(sums.added(names.values())) if names else Figures()
     return Statistics(
         window=window,
         summary=summary,
@@ -49,7 +49,7 @@ def statistics(window: Window) -> Statistics:
         ),
         groups=dict(_named_groups(window, names, keys))
         | {
-            grouping: tuple(Group(key=key, figures=tally.figures()) for key, tally in rows.items())
+            grouping: tuple(Group(key=key, figures=sums.figures(row)) for key, row in rows.items())
             for grouping, rows in timed.items()
         },
     )
@@ -62,38 +62,31 @@ def _keys(window: Window) -> tuple[str, ...]:
 
 
 def _named_groups(
-    window: Window, names: Tallies, keys: tuple[str, ...]
+    window: Window, names: Mapping[Key, Row], keys: tuple[str, ...]
 ) -> Mapping[Grouping, tuple[Group, ...]]:
     """Fold the finest rows into each breakdown that was asked for; the largest groups first."""
     groups: dict[Grouping, tuple[Group, ...]] = {}
     if Grouping.STATUS in window.groups:
-        by_status = _fold(names, len(keys))
+        by_status = sums.folded(names, itemgetter(-1))
         groups[Grouping.STATUS] = tuple(
-            Group(key=status.value, figures=by_status[(status.value,)].figures())
+            Group(key=status.value, figures=sums.figures(by_status[status.value]))
             for status in HistoryStatus
-            if (status.value,) in by_status
+            if status.value in by_status
         )
     # Sites are folded from accounts, which are far fewer than what was read.
     finest = names
     if Grouping.ACCOUNT in window.groups:
-        finest = _fold(names, keys.index("site"), keys.index("account"))
+        finest = sums.folded(names, itemgetter(*range(len(keys))))
         groups[Grouping.ACCOUNT] = _largest_first(
-            Group(key=account, site=site, figures=tally.figures())
-            for (site, account), tally in finest.items()
+            Group(key=account, site=site, figures=sums.figures(row))
+            for (site, account), row in finest.items()
         )
     if Grouping.SITE in window.groups:
         groups[Grouping.SITE] = _largest_first(
-            Group(key=site, figures=tally.figures())
-            for (site,), tally in _fold(finest, keys.index("site")).items()
+            Group(key=site, figures=sums.figures(row))
+            for site, row in sums.folded(finest, itemgetter(0)).items()
         )
     return groups
-
-
-def _fold(names: Tallies, *positions: int) -> Tallies:
-    folded: Tallies = defaultdict(Tally)
-    for key, tally in names.items():
-        folded[tuple(key[position] for position in positions)].add(tally.row())
-    return folded
 
 
 def _largest_first(groups: Iterable[Group]) -> tuple[Group, ...]:
