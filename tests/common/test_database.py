@@ -156,3 +156,14 @@ def test_the_checks_are_registered(settings):
     settings.LATCHKEY_KEYS = ""
     settings.DATA_DIR = "/dev/null/x"
     assert {"common.E001", "common.E002"} <= ids()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_is_kept_from_one_piece_of_work_to_the_next():
+    used = []
+    for _ in range(2):
+        with fresh_connections():
+            connection.ensure_connection()
+            used.append(connection.connection)
+
+    assert used[0] is used[1]
