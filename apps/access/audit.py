@@ -16,7 +16,15 @@ from apps.common.redaction import redact, redact_text
 MAX_DETAILS_BYTES: Final = 4_096
 MAX_PURPOSE: Final = 200
 
-__all__ = ["AuditRecord", "AuditUnavailable", "ImportReport", "import_journals", "purge", "record"]
+__all__ = [
+    "AuditRecord",
+    "AuditUnavailable",
+    "ImportReport",
+    "import_journals",
+    "purge",
+    "record",
+    "record_held",
+]
 
 
 def record(entry: AuditRecord) -> None:
@@ -26,6 +34,14 @@ def record(entry: AuditRecord) -> None:
     AuditUnavailable if it cannot be written; then the thing audited must not be done.
     """
     JOURNAL.append(_line_of(entry))
+
+
+def record_held(entry: AuditRecord) -> bool:
+    """Do as `record` if nothing has to be waited for; False, with nothing written, if it has.
+
+    For event loops. Raises AuditUnavailable.
+    """
+    return JOURNAL.append_held(_line_of(entry))
 
 
 def purge(*, before: datetime, limit: int = 1_000) -> int:

@@ -81,6 +81,25 @@ class Journal:
             self._unsynced.set()
             self._ensure_syncer()
 
+    def append_held(self, line: bytes) -> bool:
+        """Append as `append` does if no lock has to be waited for and no file opened.
+
+        False means that nothing was written: call `append`. Raises AuditUnavailable.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._failure is not None or not self._is_open() or not self._write_now(line):
+                return False
+            self._unsynced.set()
+            self._ensure_syncer()
+        except OSError as error:
+            self._abandon()
+            raise AuditUnavailable(retry_after_s=5) from error
+        finally:
+            self._lock.release()
+        return True
+
     def close(self) -> None:
         """Bring everything to the disk and let go of the file."""
         with self._lock:
@@ -94,15 +113,31 @@ class Journal:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 if self._is_in_place():
-                    written = os.write(self._fd, line)
-                    if written != len(line):
-                        # A full disk. The torn piece stays the last of its file.
-                        raise OSError(f"{written} of {len(line)} bytes written")
+                    self._put(line)
                     return
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
             self._abandon()
         raise OSError("the journal was taken away three times in a row")
+
+    def _write_now(self, line: bytes) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            if not self._is_in_place():
+                return False
+            self._put(line)
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return True
+
+    def _put(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        if written != len(line):
+            # A full disk. The torn piece stays the last of its file.
+            raise OSError(f"{written} of {len(line)} bytes written")
 
     def _is_in_place(self) -> bool:
         """Say whether the path still leads to the open file, and not to an importer's."""
@@ -115,11 +150,15 @@ class Journal:
         here = os.fstat(self._fd)
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
-    def _ensure_file(self) -> None:
+    def _is_open(self) -> bool:
         folder = Path(settings.LATCHKEY_AUDIT_DIR)
-        if self._fd >= 0 and self._path is not None and self._path.parent == folder:
+        return self._fd >= 0 and self._path is not None and self._path.parent == folder
+
+    def _ensure_file(self) -> None:
+        if self._is_open():
             return
         self._abandon()
+        folder = Path(settings.LATCHKEY_AUDIT_DIR)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{host_name()}.{os.getpid()}.{secrets.token_hex(8)}{OPEN_SUFFIX}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

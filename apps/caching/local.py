@@ -45,6 +45,10 @@ class Entry:
         )
         self.negative = False
 
+    def serves(self, now: float, told_until: float) -> bool:
+        """Say whether it is fresh, and would have been invalidated here if it had to be."""
+        return now < self.fresh_until and (now < told_until or now < self.distrust_at)
+
     def payload(self) -> bytes:
         """Return the packed value."""
         data = self.data
@@ -100,13 +104,28 @@ class Space:
                 self._own[counters.MISSES] += 1
                 return None
             entry = self._entries[key]
-            if now < entry.fresh_until and (now < told_until or now < entry.distrust_at):
-                self._own[counters.HITS] += 1
-                if entry.negative:
-                    self._own[counters.NEGATIVE_HITS] += 1
+            if entry.serves(now, told_until):
+                self._count_hit(entry)
                 return entry
             self._own[counters.MISSES] += 1
             return None
+
+    def held(self, key: str, now: float, told_until: float) -> Entry | None:
+        """Return what `read` would, unless it is due for renewal; who gets None asks `read`.
+
+        So a miss is not counted here.
+        """
+        with self.lock:
+            entry = self._entries.get(key)
+            if entry is None or now >= entry.early_from or not entry.serves(now, told_until):
+                return None
+            self._count_hit(entry)
+            return entry
+
+    def _count_hit(self, entry: Entry) -> None:
+        self._own[counters.HITS] += 1
+        if entry.negative:
+            self._own[counters.NEGATIVE_HITS] += 1
 
     def stale(self, key: str, now: float) -> Entry | None:
         """Return what is left of a value after its life, for when nothing newer can be had."""

@@ -39,6 +39,19 @@ def get(namespace: str, key: str, default: Any = None) -> Any:
     return default if found is None else found[0]
 
 
+def held(namespace: str, key: str) -> Lookup | None:
+    """Return what this process holds and may serve; None means: ask `lookup`.
+
+    Never waits and asks nobody, so an event loop may call it. A value that is due for renewal is
+    left to `lookup`, which sees to that.
+    """
+    runtime, now = current(), clock.monotonic()
+    entry = runtime.space(namespace).held(key, now, runtime.told_until)
+    if entry is None:
+        return None
+    return Lookup(unpack(entry.payload()), Layer.L1, False, now - entry.stored_at)
+
+
 def get_many(namespace: str, keys: Iterable[str]) -> dict[str, Any]:
     """Return what is cached of these keys, with one round trip for all that is not here."""
     runtime = current()

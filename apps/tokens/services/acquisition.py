@@ -5,7 +5,7 @@ long as the caller is patient, `waiting`.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from uuid import UUID
@@ -77,56 +77,98 @@ def obtain(
     return _from_login(spec, principal, remote_address)
 
 
+def held(spec: AcquireSpec, *, principal: Principal) -> TokenView | None:
+    """Return the token that `obtain` would hand out, where this process holds all it takes.
+
+    None means: call `obtain`, which also refuses, renews and forces. Never waits and asks neither
+    database nor Redis, so an event loop may call it; `hand_out_held` comes next.
+    """
+    may = principal.has(Scope.TOKENS_READ) and principal.may_read_site(spec.site)
+    if spec.force or not may:
+        return None
+    try:
+        view = _find(spec, principal, held=True)
+    except (lookup.NotHeld, UnknownAccount):
+        return None
+    at = now()
+    if view is None or view.refresh_after <= at:
+        return None
+    return view if view.serves(at=at, min_ttl_s=spec.min_ttl_s) else None
+
+
 def hand_out(
     view: TokenView, *, spec: AcquireSpec, principal: Principal, cached: bool, remote_address: str
 ) -> None:
     """Write the audit line; the token may leave only after this has returned."""
-    with tracing.span("hand_out", {"latchkey.site": view.site, "latchkey.cached": cached}):
-        audit.record(
-            AuditRecord.by(
-                principal,
-                kind=AuditKind.HAND_OUT,
-                site=view.site,
-                account=view.account,
-                token_fingerprint=view.fingerprint,
-                cached=cached,
-                purpose=spec.purpose,
-                request_id=current_request_id(),
-                remote_address=remote_address,
-            )
-        )
+    with _span(view, cached=cached):
+        audit.record(_line(view, spec, principal, cached, remote_address))
 
 
-def _find(spec: AcquireSpec, principal: Principal) -> TokenView | None:
+def hand_out_held(
+    view: TokenView, *, spec: AcquireSpec, principal: Principal, remote_address: str
+) -> HandOut | None:
+    """Hand out what `held` found; None, without an audit line, if that had to wait."""
+    line = _line(view, spec, principal, cached=True, remote_address=remote_address)
+    with _span(view, cached=True):
+        return HandOut(token=view, cached=True) if audit.record_held(line) else None
+
+
+def _span(view: TokenView, *, cached: bool) -> tracing.Span:
+    return tracing.span("hand_out", {"latchkey.site": view.site, "latchkey.cached": cached})
+
+
+def _line(
+    view: TokenView, spec: AcquireSpec, principal: Principal, cached: bool, remote_address: str
+) -> AuditRecord:
+    return AuditRecord.by(
+        principal,
+        kind=AuditKind.HAND_OUT,
+        site=view.site,
+        account=view.account,
+        token_fingerprint=view.fingerprint,
+        cached=cached,
+        purpose=spec.purpose,
+        request_id=current_request_id(),
+        remote_address=remote_address,
+    )
+
+
+def _find(spec: AcquireSpec, principal: Principal, *, held: bool = False) -> TokenView | None:
     """Return the cached or stored token that this caller may have and should get."""
     if spec.account is not None:
-        view = lookup.find(spec.site, spec.account)
+        view = lookup.find(spec.site, spec.account, held=held)
         if view and not _may_have(principal, view):
             raise UnknownAccount
         return view
-    pool = lookup.pool(spec.site)
-    mine = [
-        member
-        for member in pool.members
-        if (member.usable_until - now()).total_seconds() >= spec.min_ttl_s
-        and principal.may_read(site=spec.site, account=member.account, labels=member.labels)
-    ]
-    if not mine:
-        return None
-    return lookup.find(spec.site, pick(mine, strategy=pool.strategy, caller=principal.id).account)
+    pool = lookup.pool(spec.site, held=held)
+    least_s = now().timestamp() + spec.min_ttl_s
+    every = principal.may_read(site=spec.site, account="")
+    mine = (
+        one
+        for one in pool.members
+        if one.ends_s >= least_s
+        and (every or principal.may_read(site=spec.site, account=one.account, labels=one.labels))
+    )
+    chosen = pick(mine, strategy=pool.strategy, caller=principal.id)
+    return lookup.find(spec.site, chosen.account, held=held) if chosen else None
 
 
-def pick(members: Sequence[Member], *, strategy: str, caller: str) -> Member:
-    """Choose one of several usable tokens for a caller.
+def pick(members: Iterable[Member], *, strategy: str, caller: str) -> Member | None:
+    """Choose one of several usable tokens, the longest usable first, for a caller.
 
     `sticky` is rendezvous hashing (Thaler and Ravishankar, 1998): a caller keeps its account for
     as long as that has a token, and moves no other caller when one comes or goes.
     """
+    if strategy == HandOutStrategy.BEST:
+        return next(iter(members), None)
+    found = list(members)
     if strategy == HandOutStrategy.STICKY:
-        return max(members, key=lambda one: sha256(f"{caller}|{one.account}".encode()).digest())
-    if strategy == HandOutStrategy.SPREAD:
-        return random.choice(members)  # noqa: S311 - no secret
-    return max(members, key=lambda one: one.usable_until)
+        return max(
+            found,
+            key=lambda one: sha256(f"{caller}|{one.account}".encode()).digest(),
+            default=None,
+        )
+    return random.choice(found) if found else None  # noqa: S311 - no secret
 
 
 def _from_storage(

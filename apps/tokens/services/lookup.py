@@ -5,7 +5,7 @@ the names of the accounts that have one. An absent token is not cached: the next
 to find and drop that in every process. Whoever changes a token's row calls `forget`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -48,44 +48,49 @@ class TokenView:
         return left > 0 and left >= min_ttl_s and self.version > newer_than
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Member:
-    """An account of a pool whose token is usable."""
+    """An account of a pool whose token is usable until `ends_s`, in seconds since the epoch."""
 
     account: str
-    labels: tuple[str, ...]
-    usable_until: datetime
+    labels: Sequence[str]
+    ends_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """The usable tokens of a site, by account, and how one is picked for a caller."""
+    """The usable tokens of a site by account, the longest usable first; `strategy` picks one.
+
+    Most often the first is taken, so the others are not even looked at.
+    """
 
     strategy: str
-    members: tuple[Member, ...]
+    members: Iterator[Member]
 
 
-def find(site: str, account: str) -> TokenView | None:
+class NotHeld(Exception):
+    """This process would have to ask somebody."""
+
+
+def find(site: str, account: str, *, held: bool = False) -> TokenView | None:
     """Return the usable token of an account.
 
     May be up to 5 s old. While the database is down a cached token is served to its end, for at
-    most the policy's stale-if-error time; without one DatabaseUnavailable is raised.
+    most the policy's stale-if-error time; without one DatabaseUnavailable is raised. With `held`
+    nobody is asked, and NotHeld is raised where somebody would have to be.
     """
-    found = _cached(f"{site}/{account}", lambda: _load(site, account))
+    found = _cached(f"{site}/{account}", lambda: _load(site, account), held=held)
     view = _from_plain(found) if found else None
     return view if view and view.usable_until > now() else None
 
 
-def pool(site: str) -> Pool:
+def pool(site: str, *, held: bool = False) -> Pool:
     """Return which accounts of a site have a usable token, the longest usable first."""
-    found = _cached(site, lambda: _load_pool(site))
+    found = _cached(site, lambda: _load_pool(site), held=held)
     if not found:
-        return Pool(strategy=HandOut.BEST, members=())
-    members = tuple(
-        Member(account=account, labels=tuple(labels), usable_until=_time(end))
-        for account, labels, end in found["members"]
-        if _time(end) > now()
-    )
+        return Pool(strategy=HandOut.BEST, members=iter(()))
+    at_s = now().timestamp()
+    members = (Member(*one) for one in found["members"] if one[2] > at_s)
     return Pool(strategy=found["strategy"], members=members)
 
 
@@ -146,8 +151,17 @@ def material_from_plain(plain: Mapping[str, Any]) -> TokenMaterial:
 _TIMES: Final = ("issued_at", "expires_at", "usable_until", "refresh_after")
 
 
-def _cached(key: str, load: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = cache.get_or_load(NAMESPACE, key, load, expires_at=_end)
+def _cached(
+    key: str, load: Callable[[], dict[str, Any] | None], *, held: bool
+) -> dict[str, Any] | None:
+    found: dict[str, Any] | None
+    if held:
+        here = cache.held(NAMESPACE, key)
+        if here is None:
+            raise NotHeld
+        found = here.value
+    else:
+        found = cache.get_or_load(NAMESPACE, key, load, expires_at=_end)
     return found
 
 
@@ -162,7 +176,7 @@ def _load_pool(site: str) -> dict[str, Any] | None:
         return None
     members = [
         [row.account.username, list(row.account.labels), _usable_until(row).timestamp()]
-        for row in rows
+        for row in sorted(rows, key=_usable_until, reverse=True)
     ]
     return {
         "strategy": rows[0].account.site.hand_out,

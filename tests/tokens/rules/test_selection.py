@@ -139,11 +139,8 @@ def test_a_busy_account_is_not_chosen_a_second_time():
 
 
 def members(*names):
-    end = timezone.now()
-    return [
-        Member(account=name, labels=(), usable_until=end + timedelta(seconds=n))
-        for n, name in enumerate(names)
-    ]
+    """The first of these lives longest."""
+    return [Member(account=name, labels=(), ends_s=100.0 - n) for n, name in enumerate(names)]
 
 
 def pick(pool, strategy, name="bot"):
@@ -151,7 +148,7 @@ def pick(pool, strategy, name="bot"):
 
 
 def test_best_is_the_one_that_lives_longest():
-    assert pick(members("short", "longer", "longest"), "best") == "longest"
+    assert pick(members("longest", "longer", "short"), "best") == "longest"
 
 
 def test_sticky_gives_a_caller_the_same_one_every_time_and_spreads_the_callers():
