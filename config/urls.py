@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.common.views import liveness
+from apps.performance.dashboard_views import refresh
 from apps.performance.exposition import metrics
 from apps.performance.health_views import readiness
 
@@ -15,6 +16,7 @@ handler500 = "apps.common.views.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/dashboard", refresh, name="dashboard"),
     path("admin/", admin.site.urls),
     path("livez", liveness, name="livez"),
     path("readyz", readiness, name="readyz"),

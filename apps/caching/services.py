@@ -251,6 +251,14 @@ def statistics(window_s: float = 300.0) -> list[Usage]:
     return observing.statistics(current(), window_s=window_s)
 
 
+def reads_by_minute(since: datetime) -> dict[datetime, tuple[int, int]]:
+    """Return for each minute how many reads there were, and how many a layer has answered.
+
+    Of the whole cluster, at most 5 s late. Raises DatabaseError when the database is down.
+    """
+    return usage_rows.reads_by_minute(since)
+
+
 def flush_statistics() -> int:
     """Write what this process has counted; return the number of rows. Raises DatabaseError."""
     return usage_rows.flush(current())

@@ -81,6 +81,25 @@ def totals(*, window_s: float) -> list[Usage]:
     return found
 
 
+def reads_by_minute(since: datetime) -> dict[datetime, tuple[int, int]]:
+    """Return for each minute how many reads there were, and how many a layer has answered."""
+    from apps.caching.models import CacheUsage  # models need the app registry
+
+    rows = (
+        CacheUsage.objects.since(since)
+        .order_by()
+        .values_list("minute", "layer")
+        .annotate(Sum("hits"), Sum("misses"))
+    )
+    found: dict[datetime, tuple[int, int]] = {}
+    for minute, layer, hits, misses in rows:
+        reads, answered = found.get(minute, (0, 0))
+        # Every read asks the first layer; what that misses, the next may still have.
+        asked = hits + misses if layer == Layer.L1 else 0
+        found[minute] = reads + asked, answered + hits
+    return found
+
+
 def clean(*, older_than: datetime, batch: int = 5_000) -> int:
     """Delete rows from before `older_than`, in batches; return how many."""
     from apps.caching.models import CacheUsage  # models need the app registry

@@ -96,6 +96,7 @@ UNFOLD = {
     "SITE_HEADER": "Latchkey",
     "SITE_SYMBOL": "key",
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "apps.performance.dashboard_views.fill_index",
 }
 
 STATIC_URL = "/static/"

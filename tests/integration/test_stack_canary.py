@@ -273,6 +273,8 @@ def test_no_admin_page_holds_a_secret(traces):
     person = people.filter(username="boss").first() or people.create_superuser("boss")
     client = Client()
     client.force_login(person)
+    for page in (reverse("admin:index"), reverse("dashboard")):
+        assert_absent(traces[0], page, client.get(page).content)
     for model in admin.site._registry:
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         pages = [reverse(f"{name}_changelist")]

@@ -1,7 +1,8 @@
 """How the machine and all our processes are now, from their newest samples."""
 
 import sys
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psutil
@@ -20,9 +21,7 @@ def usage() -> dict[str, Any]:
     A process that is too young to have been sampled is looked at for a tenth of a second.
     """
     at = clock.now()
-    newest: dict[tuple[str, int], SystemSample] = {}
-    for row in SystemSample.objects.filter(at__gte=at - FRESH).order_by("at"):
-        newest[(row.host, row.pid)] = row
+    newest = {(row.host, row.pid): row for row in fresh(at)}
     own = newest.get(sampling.identity())
     if own is None:
         psutil.cpu_percent(interval=SHORT_LOOK_S)
@@ -32,7 +31,19 @@ def usage() -> dict[str, Any]:
         "at": at,
         "cpu_percent": own.cpu_percent,
         "memory_percent": own.memory_percent,
-        "processes": sorted(newest.values(), key=lambda row: (row.host, row.role, row.pid)),
+        "processes": _ordered(newest.values()),
         "redis": sampling.redis_state(),
         **sampling.shared_state(),
     }
+
+
+def fresh(at: datetime) -> list[SystemSample]:
+    """Return the newest sample of each process that was seen in the half minute before `at`."""
+    newest: dict[tuple[str, int], SystemSample] = {}
+    for row in SystemSample.objects.filter(at__gte=at - FRESH).order_by("at"):
+        newest[(row.host, row.pid)] = row
+    return _ordered(newest.values())
+
+
+def _ordered(rows: Iterable[SystemSample]) -> list[SystemSample]:
+    return sorted(rows, key=lambda row: (row.host, row.role, row.pid))

@@ -90,6 +90,18 @@ def judge(
     ]
 
 
+def judge_all(
+    accounts: QuerySet[Account], *, at: datetime, limits: AdmissionLimits
+) -> list[Judged]:
+    """Do as `judge` for accounts of any sites, selected with their sites, in two queries."""
+    rows = list(with_facts(accounts))
+    spent = _spent_at_all_sites(rows, at=at)
+    return [
+        Judged(account=row, why_not=_why_not(row, spent=spent, at=at, limits=limits))
+        for row in rows
+    ]
+
+
 def choose(
     accounts: QuerySet[Account],
     *,
@@ -169,6 +181,22 @@ def _spent_budgets(
         for pk, n in counts
         if n >= site.budget_per_account
     }
+
+
+def _spent_at_all_sites(accounts: Sequence[Account], *, at: datetime) -> dict[UUID, datetime]:
+    """Return the same as `_spent_budgets`, where each site has a budget and a window of its own."""
+    longest_s = max((row.site.budget_window_s for row in accounts), default=0)
+    recent = LoginAttempt.objects.filter(started_at__gt=at - timedelta(seconds=longest_s))
+    starts: dict[UUID, list[datetime]] = {}
+    for pk, started_at in recent.order_by("-started_at").values_list("account", "started_at"):
+        starts.setdefault(pk, []).append(started_at)
+    spent = {}
+    for row in accounts:
+        window, budget = timedelta(seconds=row.site.budget_window_s), row.site.budget_per_account
+        inside = [start for start in starts.get(row.pk, ()) if start > at - window]
+        if len(inside) >= budget:
+            spent[row.pk] = inside[budget - 1] + window
+    return spent
 
 
 def nth_newest(logins: QuerySet[LoginAttempt], n: int) -> datetime:
