@@ -6,6 +6,7 @@ writers go on. What has no month of its own lies in the default partition until 
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db import connection, transaction
 
@@ -94,24 +95,34 @@ def _make(month: int) -> bool:
     return True
 
 
-def drop(month: int, *, only_if_rows: int | None) -> int | None:
+class Contents(NamedTuple):
+    """What a partition holds: how many rows, and the sum of their ids."""
+
+    rows: int
+    ids: int
+
+
+def drop(month: int, *, only_if: Contents | None) -> int | None:
     """Drop the partition of a month with its rows; return their number.
 
-    None, and nothing changed, if it does not hold `only_if_rows` rows: one came after the
-    archive was written. Raises OperationalError if it is in use for longer than a moment.
+    None, and nothing changed, if there is none, or if it holds other rows than `only_if`: one
+    came after the archive was written. Raises OperationalError if it is in use for longer than
+    a moment.
     """
     name = name_of(month)
     with transaction.atomic(), connection.cursor() as cursor:
         # Writers queue up behind us while we wait for a reader, so we wait for a moment only.
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _CHANGING])
+        if month not in existing():
+            return None
         withdraw(days_of_month(month))
         # Recording looks at months that are not over, so counting under this lock stops no one.
         cursor.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
-        cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608  # our own names
-        (rows,) = cursor.fetchone()
-        if only_if_rows is not None and rows != only_if_rows:
+        cursor.execute(f"SELECT count(*), coalesce(sum(id), 0) FROM {name}")  # noqa: S608  # ours
+        found = Contents(*map(int, cursor.fetchone()))
+        if only_if is not None and found != only_if:
             return None
         cursor.execute(f"DROP TABLE {name}")
         cursor.execute("SET LOCAL lock_timeout = DEFAULT")
-    return int(rows)
+    return found.rows

@@ -2,7 +2,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from apps.common.errors import ValidationFailed
 from apps.history import partitions, services
@@ -129,24 +129,51 @@ def test_whole_months_are_dropped_with_their_partitions():
     assert month_of(AT) - 2 not in partitions.existing()
 
 
-@pytest.mark.django_db
-def test_a_record_that_comes_after_the_archive_is_not_dropped_with_the_partition(tmp_path):
+@pytest.fixture
+def september():
+    """A partition with one record."""
     if connection.vendor != "postgresql":
         pytest.skip("partitions are of PostgreSQL")
-    september = datetime(2026, 9, 10, tzinfo=UTC)
-    partitions.ensure([month_of(september)])
-    services.record(make_record(finished_at=september))
-    assert partitions.drop(month_of(september), only_if_rows=0) is None
+    at = datetime(2026, 9, 10, tzinfo=UTC)
+    partitions.ensure([month_of(at)])
+    services.record(make_record(finished_at=at))
+    return month_of(at)
+
+
+@pytest.mark.django_db
+def test_a_partition_is_dropped_only_with_the_rows_that_were_archived(september):
+    (pk,) = TokenAcquisitionHistory.objects.values_list("pk", flat=True)
+    one_more, another = partitions.Contents(0, 0), partitions.Contents(1, pk + 1)
+    assert partitions.drop(september, only_if=one_more) is None
+    assert partitions.drop(september, only_if=another) is None
     assert TokenAcquisitionHistory.objects.count() == 1
+    assert partitions.drop(september, only_if=partitions.Contents(1, pk)) == 1
+
+
+@pytest.mark.django_db
+def test_a_partition_that_another_clean_up_has_dropped_is_no_failure(september):
+    assert partitions.drop(september, only_if=None) == 1
+    assert partitions.drop(september, only_if=None) is None
+
+
+@pytest.mark.django_db
+def test_a_partition_in_use_for_a_moment_is_dropped_all_the_same(september, monkeypatch):
+    tries = []
+    drop = partitions.drop
+
+    def busy_twice(*args, **options):
+        tries.append(args)
+        if len(tries) < 3:
+            raise OperationalError("canceling statement due to lock timeout")
+        return drop(*args, **options)
+
+    monkeypatch.setattr(partitions, "drop", busy_twice)
+    report = services.cleanup(30, at=AT)
+    assert (report.deleted, report.partitions_dropped) == (1, ("history_p2026_09",))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row():
-    if connection.vendor != "postgresql":
-        pytest.skip("partitions are of PostgreSQL")
-    september = datetime(2026, 9, 10, tzinfo=UTC)
-    partitions.ensure([month_of(september)])
-    services.record(make_record(finished_at=september))
+def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september):
     reader = connections.create_connection("default")
     try:
         reader.set_autocommit(False)
@@ -157,7 +184,7 @@ def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row():
         reader.rollback()
         reader.close()
     assert (report.deleted, report.partitions_dropped) == (1, ())
-    partitions.drop(month_of(september), only_if_rows=None)
+    partitions.drop(september, only_if=None)
 
 
 @pytest.mark.django_db
@@ -174,8 +201,11 @@ def test_nothing_is_deleted_if_the_archive_cannot_be_written(tmp_path, monkeypat
 
 
 @pytest.mark.django_db
-def test_rows_are_on_the_disk_before_they_are_deleted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_rows_are_on_the_disk_before_they_are_deleted(tmp_path, monkeypatch, partitioned):
     fill(20)
+    if partitioned:
+        partitions.ensure(range(month_of(AT) - 3, month_of(AT) + 1))
     import os
 
     synced = []

@@ -1,15 +1,17 @@
 """Deleting old facts without standing in a writer's way.
 
-Small transactions with pauses at least as long as themselves. On PostgreSQL a month that is old
-as a whole is dropped with its partition.
+Small transactions, and small pieces of archive, with pauses longer than themselves. On PostgreSQL
+a month that is old as a whole is dropped with its partition.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import structlog
 from django.db import OperationalError, transaction
 
 from apps.common.clock import now
@@ -26,12 +28,16 @@ from apps.history.models import (
     Spread,
     TokenAcquisitionHistory,
 )
+from apps.history.partitions import Contents
 from apps.history.periods import day_of, days_of_month, month_of, month_start
+from apps.history.querysets import HistoryQuerySet
 from apps.history.services.archive import Archive
 from apps.history.services.pacing import Pace
 from apps.history.services.rollup import roll_up
 
-CHUNK = 2_000
+log = structlog.get_logger(__name__)
+
+DROP_TRIES = 25
 OnProgress = Callable[[CleanupProgress], None]
 
 
@@ -43,10 +49,21 @@ class _Run:
     total: int
     archive: Archive | None
     on_progress: OnProgress | None
+    # Reading and archiving a row costs other than deleting it.
+    reading: Pace = field(default_factory=Pace)
     pace: Pace = field(default_factory=Pace)
     deleted: int = 0
     archived: int = 0
     dropped: list[str] = field(default_factory=list)
+
+    def take(self, rows: HistoryQuerySet) -> list[TokenAcquisitionHistory]:
+        """Return the next rows, which are in the archive by then, if there is one."""
+        with self.reading.step():
+            chunk = list(rows[: self.reading.size])
+            if self.archive is not None and chunk:
+                self.archive.append(chunk)
+                self.archived += len(chunk)
+        return chunk
 
     def advance(self, deleted: int) -> None:
         self.deleted += deleted
@@ -100,45 +117,49 @@ def cleanup(
 
 
 def _drop_months(run: _Run) -> None:
-    """Drop the partitions of months that are old as a whole, where nobody is in the way."""
+    """Drop the partitions of months that are old as a whole."""
     for month, name in partitions.existing().items():
         if month_start(month + 1) > run.cutoff:
             continue
-        archived = _archive_month(run, month)
-        try:
-            with run.pace.step():
-                dropped = partitions.drop(month, only_if_rows=archived)
-        except OperationalError:
-            # Somebody reads it for long (an export): its rows go one by one.
-            dropped = None
+        dropped = _drop(month, only_if=_archive_month(run, month))
+        # What could not be dropped goes row by row.
         if dropped is not None:
             run.dropped.append(name)
             run.advance(dropped)
 
 
-def _archive_month(run: _Run, month: int) -> int | None:
-    """Archive a month; return the number of rows written, None without an archive."""
+def _drop(month: int, *, only_if: Contents | None) -> int | None:
+    """Drop a month; return its rows, or None if it has others by now or is in use all the time.
+
+    Each try gives up after a moment, because writers queue up behind it.
+    """
+    pace = Pace()
+    for _ in range(DROP_TRIES):
+        with suppress(OperationalError), pace.step():
+            return partitions.drop(month, only_if=only_if)
+    log.info("history_partition_in_use", month=month)
+    return None
+
+
+def _archive_month(run: _Run, month: int) -> Contents | None:
+    """Archive a month; return what was written, None without an archive."""
     if run.archive is None:
         return None
     rows = TokenAcquisitionHistory.objects.finished_between(
         month_start(month), month_start(month + 1)
     ).order_by("finished_at", "id")
-    written, after = 0, None
-    while chunk := list((rows if after is None else rows.after(after))[:CHUNK]):
-        run.archive.append(chunk)
+    written, ids, after = 0, 0, None
+    while chunk := run.take(rows if after is None else rows.after(after)):
         written += len(chunk)
+        ids += sum(row.pk for row in chunk)
         after = chunk[-1]
-    run.archived += written
-    return written
+    return Contents(written, ids)
 
 
 def _delete_rows(run: _Run) -> None:
     """Delete what is left, oldest first, exactly the rows that were read and archived."""
     old = TokenAcquisitionHistory.objects.finished_before(run.cutoff).order_by("finished_at", "id")
-    while chunk := list(old[:CHUNK]):
-        if run.archive is not None:
-            run.archive.append(chunk)
-            run.archived += len(chunk)
+    while chunk := run.take(old):
         position = 0
         while position < len(chunk):
             batch = chunk[position : position + run.pace.size]

@@ -24,13 +24,15 @@ class Pace:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Time one transaction, adapt the size of the next, and pause."""
+        """Time one transaction, adapt the size of the next, and pause, also after a failed one."""
         began = time.monotonic()
-        yield
-        took_s = time.monotonic() - began
-        self.steps += 1
-        self.longest_s = max(self.longest_s, took_s)
-        # Grow slowly, shrink at once: one slow disk flush must not be met by a larger batch.
-        fitting = int(self.size * min(1.3, TARGET_S / max(took_s, 1e-6)))
-        self.size = max(SMALLEST, min(fitting, LARGEST))
-        time.sleep(max(LEAST_PAUSE_S, min(took_s * PAUSE_SHARE, 1.0)))
+        try:
+            yield
+        finally:
+            took_s = time.monotonic() - began
+            self.steps += 1
+            self.longest_s = max(self.longest_s, took_s)
+            # Grow slowly, shrink at once: one slow disk flush must not be met by a larger batch.
+            fitting = int(self.size * min(1.3, TARGET_S / max(took_s, 1e-6)))
+            self.size = max(SMALLEST, min(fitting, LARGEST))
+            time.sleep(max(LEAST_PAUSE_S, min(took_s * PAUSE_SHARE, 1.0)))
