@@ -159,6 +159,9 @@ def trace(
         return made[-1]
 
     monkeypatch.setattr(tracing_sdk, "SEND_EVERY_S", 0.02)
+    # However busy the machine is, what was said arrives.
+    monkeypatch.setattr(tracing_sdk, "SEND_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(tracing_sdk, "EXIT_PATIENCE_S", PATIENCE_S)
     yield turn_on
     collector.open.set()
     for tracer in made:

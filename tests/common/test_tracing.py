@@ -291,8 +291,9 @@ def test_what_cannot_be_set_up_is_said_once_and_stops_nothing(trace, monkeypatch
 # Processes ------------------------------------------------------------------------------------
 SPEAK = """
     import os
-    from apps.common import tracing
+    from apps.common import tracing, tracing_sdk
 
+    tracing_sdk.SEND_TIMEOUT_S = tracing_sdk.EXIT_PATIENCE_S = 50  # on a busy machine
     tracing.enable(tracing.Options(endpoint=os.environ["COLLECTOR"] + "/v1/traces"))
     with tracing.span("said"):
         pass

@@ -323,7 +323,8 @@ def fill(*, sites, at):
             store(account)
             add_login(site, account, asked_s_ago=60, error=SiteUnavailable, by=worker)
         SiteBreaker.objects.create(site=site, state="half_open")
-        sample(at, host=f"h{number}", in_flight=1)
+        # Fresh for as long as the test takes.
+        sample(at, host=f"h{number}", in_flight=1, ago_s=-600)
         observe(events.CPU, 5.0, at=at, label=f"h{number}")
         observe(events.LOGIN_S, 5.0, at=at, label="ok", site=site.slug)
         count(events.ACQUISITIONS, "success", 2, at=at, site=site.slug)
