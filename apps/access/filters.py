@@ -3,9 +3,10 @@
 from django_filters import rest_framework as filters
 
 from apps.access.models import ApiKey, AuditEntry
+from apps.common.moments import FilterSet, MomentFilter
 
 
-class KeyFilter(filters.FilterSet):  # type: ignore[misc]
+class KeyFilter(FilterSet):
     revoked = filters.BooleanFilter(
         field_name="revoked_at", lookup_expr="isnull", exclude=True, label="Revoked or not."
     )
@@ -15,10 +16,10 @@ class KeyFilter(filters.FilterSet):  # type: ignore[misc]
         fields = ["name", "prefix", "revoked"]
 
 
-class AuditFilter(filters.FilterSet):  # type: ignore[misc]
+class AuditFilter(FilterSet):
     key = filters.CharFilter(field_name="key_prefix", label="Prefix of the key.")
-    since = filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte", label="Not before.")
-    until = filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt", label="Before.")
+    since = MomentFilter(field_name="at", lookup_expr="gte", label="Not before.")
+    until = MomentFilter(field_name="at", lookup_expr="lt", label="Before.")
 
     class Meta:
         model = AuditEntry

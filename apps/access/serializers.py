@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from apps.access.contracts import AuditKind, Grant, Scope
 from apps.access.models import ApiKey, AuditEntry, SiteGrant
+from apps.common.moments import MomentField
 
 
 class GrantOutput(serializers.ModelSerializer[SiteGrant]):
@@ -63,7 +64,7 @@ class KeyInput(serializers.Serializer[Any]):
         child=serializers.ChoiceField(choices=[scope.value for scope in Scope]), default=list
     )
     grants = GrantInput(many=True, default=list)
-    expires_at = serializers.DateTimeField(default=None, allow_null=True)
+    expires_at = MomentField(default=None, allow_null=True)
     rate_limit_per_minute = serializers.IntegerField(
         min_value=1, max_value=1_000_000, default=None, allow_null=True
     )

@@ -1,19 +1,18 @@
 """Filters on the lists of the API."""
 
-import django_filters
-
 from apps.caching.models import CachePolicy, CacheUsage
+from apps.common.moments import FilterSet, MomentFilter
 
 
-class CachePolicyFilter(django_filters.FilterSet):  # type: ignore[misc]
+class CachePolicyFilter(FilterSet):
     class Meta:
         model = CachePolicy
         fields = {"namespace": ["exact", "in", "startswith"], "secret": ["exact"]}
 
 
-class CacheUsageFilter(django_filters.FilterSet):  # type: ignore[misc]
-    since = django_filters.IsoDateTimeFilter(field_name="minute", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="minute", lookup_expr="lt")
+class CacheUsageFilter(FilterSet):
+    since = MomentFilter(field_name="minute", lookup_expr="gte")
+    until = MomentFilter(field_name="minute", lookup_expr="lt")
 
     class Meta:
         model = CacheUsage

@@ -1,7 +1,7 @@
 """JSON from strangers, read strictly.
 
 What two readers could understand differently (duplicate keys, NaN, other charsets, lone
-surrogates) is refused here, so that no later check and no database sees it.
+surrogates, integers over 64 bits) is refused here, so that no later check and no database sees it.
 """
 
 import json
@@ -146,6 +146,13 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidJSON(f"{name} is not JSON.")
 
 
+def _small(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise InvalidJSON("The body holds a number that is too large.")
+    return number
+
+
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
+    object_pairs_hook=_unique, parse_int=_small, parse_float=_finite, parse_constant=_no_constant
 )

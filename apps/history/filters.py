@@ -7,20 +7,21 @@ import django_filters
 from django.db.models import Q
 
 from apps.common.clock import now
+from apps.common.moments import FilterSet, MomentFilter
 from apps.history.models import STATUS_CHOICES, TokenAcquisitionHistory
 from apps.history.querysets import HistoryQuerySet
 
 SEARCH_DAYS = 31
 
 
-class HistoryFilter(django_filters.FilterSet):  # type: ignore[misc]  # it ships no types
+class HistoryFilter(FilterSet):
     """Every filter but `search` is answered from an index."""
 
     status = django_filters.MultipleChoiceFilter(choices=STATUS_CHOICES)
-    finished_after = django_filters.IsoDateTimeFilter(
+    finished_after = MomentFilter(
         field_name="finished_at", lookup_expr="gte", label="Finished at this time or later"
     )
-    finished_before = django_filters.IsoDateTimeFilter(
+    finished_before = MomentFilter(
         field_name="finished_at", lookup_expr="lt", label="Finished before this time"
     )
     search = django_filters.CharFilter(

@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.common.moments import MomentField
 from apps.history.contracts import Figures, Group, Grouping, Statistics, Window
 from apps.history.models import TokenAcquisitionHistory
 
@@ -53,7 +54,7 @@ class StatisticsInput(serializers.Serializer[Any]):
     """Either `days` back from now, or `from` and `to`; narrowed and grouped as wished."""
 
     days = serializers.IntegerField(min_value=1, max_value=MAX_DAYS, required=False)
-    to = serializers.DateTimeField(required=False)
+    to = MomentField(required=False)
     site = serializers.CharField(max_length=64, required=False, default="")
     account = serializers.CharField(max_length=128, required=False, default="")
     group_by = serializers.MultipleChoiceField(
@@ -65,7 +66,7 @@ class StatisticsInput(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         # `from` is a Python keyword, so it cannot be a class attribute.
-        return super().get_fields() | {"from": serializers.DateTimeField(required=False)}
+        return super().get_fields() | {"from": MomentField(required=False)}
 
     def validate_tz(self, value: str) -> str:
         if value not in _zone_names():

@@ -5,6 +5,7 @@ from typing import Any
 import django_filters as filters
 from django.db.models import QuerySet
 
+from apps.common.moments import FilterSet, MomentFilter
 from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import DeliveryStatus, Severity
 
@@ -15,7 +16,7 @@ class _SeverityFilter(filters.TypedMultipleChoiceFilter):  # type: ignore[misc]
         super().__init__(choices=choices, coerce=lambda name: Severity[name.upper()], **options)
 
 
-class AlertRuleFilter(filters.FilterSet):  # type: ignore[misc]
+class AlertRuleFilter(FilterSet):
     name = filters.CharFilter(lookup_expr="icontains")
     severity = _SeverityFilter()
 
@@ -24,15 +25,15 @@ class AlertRuleFilter(filters.FilterSet):  # type: ignore[misc]
         fields = ["name", "metric", "site", "enabled", "severity"]
 
 
-class AlertFilter(filters.FilterSet):  # type: ignore[misc]
+class AlertFilter(FilterSet):
     STATES = ("open", "acknowledged", "resolved")
 
     state = filters.MultipleChoiceFilter(
         choices=[(name, name) for name in STATES], method="of_state"
     )
     severity = _SeverityFilter()
-    opened_after = filters.IsoDateTimeFilter(field_name="opened_at", lookup_expr="gte")
-    opened_before = filters.IsoDateTimeFilter(field_name="opened_at", lookup_expr="lt")
+    opened_after = MomentFilter(field_name="opened_at", lookup_expr="gte")
+    opened_before = MomentFilter(field_name="opened_at", lookup_expr="lt")
 
     class Meta:
         model = Alert
@@ -49,7 +50,7 @@ class AlertFilter(filters.FilterSet):  # type: ignore[misc]
         return found if states else rows
 
 
-class ChannelFilter(filters.FilterSet):  # type: ignore[misc]
+class ChannelFilter(FilterSet):
     name = filters.CharFilter(lookup_expr="icontains")
 
     class Meta:
@@ -57,9 +58,9 @@ class ChannelFilter(filters.FilterSet):  # type: ignore[misc]
         fields = ["name", "kind", "enabled", "site"]
 
 
-class DeliveryFilter(filters.FilterSet):  # type: ignore[misc]
+class DeliveryFilter(FilterSet):
     status = filters.MultipleChoiceFilter(choices=DeliveryStatus.choices)
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
 
     class Meta:
         model = NotificationDelivery

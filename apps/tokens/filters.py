@@ -2,12 +2,13 @@
 
 import django_filters as filters
 
+from apps.common.moments import FilterSet, MomentFilter
 from apps.tokens.models import Account, LoginAttempt, Site, StoredToken, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Queue, Reason, Status
 
 
-class SiteFilter(filters.FilterSet):  # type: ignore[misc]
+class SiteFilter(FilterSet):
     slug = filters.CharFilter(lookup_expr="icontains")
 
     class Meta:
@@ -15,7 +16,7 @@ class SiteFilter(filters.FilterSet):  # type: ignore[misc]
         fields = ["slug", "enabled", "connector"]
 
 
-class AccountFilter(filters.FilterSet):  # type: ignore[misc]
+class AccountFilter(FilterSet):
     site = filters.CharFilter(field_name="site__slug")
     username = filters.CharFilter(lookup_expr="icontains")
 
@@ -24,38 +25,38 @@ class AccountFilter(filters.FilterSet):  # type: ignore[misc]
         fields = ["site", "username", "enabled", "preferred"]
 
 
-class StoredTokenFilter(filters.FilterSet):  # type: ignore[misc]
+class StoredTokenFilter(FilterSet):
     site = filters.CharFilter(field_name="account__site__slug")
     account = filters.CharFilter(field_name="account__username")
     revoked = filters.BooleanFilter(field_name="revoked_at", lookup_expr="isnull", exclude=True)
-    expires_before = filters.IsoDateTimeFilter(field_name="expires_at", lookup_expr="lt")
-    expires_after = filters.IsoDateTimeFilter(field_name="expires_at", lookup_expr="gt")
+    expires_before = MomentFilter(field_name="expires_at", lookup_expr="lt")
+    expires_after = MomentFilter(field_name="expires_at", lookup_expr="gt")
 
     class Meta:
         model = StoredToken
         fields = ["site", "account", "fingerprint"]
 
 
-class TokenRequestFilter(filters.FilterSet):  # type: ignore[misc]
+class TokenRequestFilter(FilterSet):
     site = filters.CharFilter(field_name="site__slug")
     account = filters.CharFilter(field_name="account__username")
     status = filters.MultipleChoiceFilter(choices=Status.choices)
     reason = filters.MultipleChoiceFilter(choices=Reason.choices)
     queue = filters.MultipleChoiceFilter(choices=Queue.choices)
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = TokenRequest
         fields = ["site", "account", "status", "reason", "queue", "error_code"]
 
 
-class LoginAttemptFilter(filters.FilterSet):  # type: ignore[misc]
+class LoginAttemptFilter(FilterSet):
     site = filters.CharFilter(field_name="site__slug")
     account = filters.CharFilter(field_name="account__username")
     outcome = filters.ChoiceFilter(choices=[c for c in Outcome.choices if c[0]])
     open = filters.BooleanFilter(field_name="finished_at", lookup_expr="isnull")
-    started_after = filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="gte")
+    started_after = MomentFilter(field_name="started_at", lookup_expr="gte")
 
     class Meta:
         model = LoginAttempt

@@ -16,6 +16,7 @@ from apps.common.parsers import BodyTooLarge, InvalidJSON, StrictJSONParser, par
         ('{"名": "\\u00e9"}'.encode(), {"名": "é"}),
         (b'{"a": "\\ud83d\\ude00"}', {"a": "\U0001f600"}),
         (b'{"a": "\\\\u0000"}', {"a": "\\u0000"}),
+        (b"[9223372036854775807, -9223372036854775808]", [2**63 - 1, -(2**63)]),
     ],
 )
 def test_good_json_is_read(body, value):
@@ -47,6 +48,8 @@ def test_good_json_is_read(body, value):
         b'{"a": "\n"}',
         b"[" * 50_000 + b"]" * 50_000,
         b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a": 9223372036854775808}',
+        b'{"a": [-9223372036854775809]}',
     ],
     ids=lambda body: repr(body[:24]),
 )

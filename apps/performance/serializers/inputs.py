@@ -1,13 +1,16 @@
 """Queries of the performance API."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from rest_framework import serializers
 
 from apps.common import clock
+from apps.common.moments import MomentField
 from apps.performance.services.exporting import FORMATS
 from apps.performance.services.statistics import MAX_WINDOW_S, WINDOW_S
+
+LONGEST_STEP_S: Final = 366 * 86_400
 
 
 class SiteInput(serializers.Serializer[Any]):
@@ -35,12 +38,14 @@ class StatisticsInput(SiteInput):
 class SpanInput(SiteInput):
     """`from` and `to` (default: the last hour), in steps of seconds."""
 
-    to = serializers.DateTimeField(required=False)
-    step_s = serializers.IntegerField(required=False, default=60, min_value=60)
+    to = MomentField(required=False)
+    step_s = serializers.IntegerField(
+        required=False, default=60, min_value=60, max_value=LONGEST_STEP_S
+    )
 
     def get_fields(self) -> dict[str, Any]:
         # `from` is a Python keyword, so it cannot be a class attribute.
-        return super().get_fields() | {"from": serializers.DateTimeField(required=False)}
+        return super().get_fields() | {"from": MomentField(required=False)}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs.setdefault("to", clock.now())

@@ -1,5 +1,8 @@
 """The limits of A6, as a row that a person edits; they hold from the next admission on."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
@@ -59,3 +62,10 @@ class AdmissionLimits(models.Model):
     def current(cls) -> "AdmissionLimits":
         """Return the row, or the defaults where nobody has made it yet."""
         return cls.objects.filter(pk=1).first() or cls(pk=1)
+
+    @classmethod
+    def change(cls, values: Mapping[str, Any]) -> None:
+        """Set these fields and no others: somebody else may be changing another at this moment."""
+        cls.objects.get_or_create(pk=1)
+        if values:
+            cls.objects.filter(pk=1).update(**values)

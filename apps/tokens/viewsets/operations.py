@@ -96,10 +96,9 @@ class LimitsView(APIView):
 
     @extend_schema(request=AdmissionLimitsSerializer, responses=AdmissionLimitsSerializer)
     def patch(self, request: Request) -> Response:
-        row, _ = AdmissionLimits.objects.get_or_create(pk=1)
-        body = AdmissionLimitsSerializer(row, data=request.data, partial=True)
+        body = AdmissionLimitsSerializer(AdmissionLimits.current(), data=request.data, partial=True)
         body.is_valid(raise_exception=True)
         details: dict[str, Any] = dict(body.validated_data)
         audit.record(audit_of(request, AuditKind.SETTINGS, details=details))
-        body.save()
-        return Response(body.data)
+        AdmissionLimits.change(details)
+        return Response(AdmissionLimitsSerializer(AdmissionLimits.current()).data)

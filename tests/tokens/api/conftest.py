@@ -26,7 +26,7 @@ class Answer:
         self.status = status
         self.headers = {name.lower(): value for name, value in headers}
         self.raw = body
-        self.json = json.loads(body) if body else None
+        self.json = json.loads(body) if "json" in self.headers.get("content-type", "") else None
 
 
 def over_django(method, path, *, headers, body=b""):
@@ -34,7 +34,7 @@ def over_django(method, path, *, headers, body=b""):
     meta = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
     kind = meta.pop("HTTP_CONTENT_TYPE", "")
     found = Client().generic(method, path, body, content_type=kind, **meta)
-    return Answer(found.status_code, found.headers.items(), found.content)
+    return Answer(found.status_code, found.headers.items(), found.getvalue())
 
 
 def over_the_edge(method, path, *, headers, body=b""):

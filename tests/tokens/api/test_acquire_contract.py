@@ -201,14 +201,14 @@ BAD_FIELDS = {
     "site-long": {"site": "s" * 65},
     "ttl-negative": {"min_ttl_s": -1},
     "ttl-over": {"min_ttl_s": 365 * 86_400 + 1},
-    "ttl-huge": {"min_ttl_s": 10**30},
+    "ttl-huge": {"min_ttl_s": 2**63 - 1},
     "ttl-text": {"min_ttl_s": "long"},
     "ttl-fraction": {"min_ttl_s": 1.5},
     "wait-negative": {"max_wait_s": -0.1},
     "wait-over": {"max_wait_s": 300.1},
     "wait-nan": {"max_wait_s": "nan"},
     "wait-infinite": {"max_wait_s": "inf"},
-    "wait-huge": {"max_wait_s": 10**400},
+    "wait-huge": {"max_wait_s": 1e300},
     "wait-null": {"max_wait_s": None},
     "force-text": {"force": "perhaps"},
     "force-null": {"force": None},
@@ -221,11 +221,7 @@ BAD_FIELDS = {
 
 @pytest.mark.parametrize("fields", BAD_FIELDS.values(), ids=BAD_FIELDS)
 def test_a_bad_field_is_named(acquire, fields):
-    answer = acquire(GOOD | fields)
-    if answer.json["code"] == "invalid_json":  # a number of 400 digits is refused as text
-        assert fields == BAD_FIELDS["wait-huge"]
-        return
-    refused(answer, 400, "validation_error")
+    answer = refused(acquire(GOOD | fields), 400, "validation_error")
     assert set(answer.json["details"]["errors"]) == set(fields)
 
 
@@ -251,6 +247,7 @@ BAD_BODIES = {
     "utf-16": '{"site": "court_zxfw"}'.encode("utf-16"),
     "nul": b'{"site": "court_zxfw", "purpose": "\\u0000"}',
     "surrogate": b'{"site": "court_zxfw", "purpose": "\\ud800"}',
+    "65 bits": b'{"site": "court_zxfw", "min_ttl_s": 18446744073709551616}',
     "digits": b'{"site": "court_zxfw", "known_version": ' + b"9" * 5_000 + b"}",
     "deep": b"[" * 100_000,
 }
