@@ -5,6 +5,7 @@ turns exceptions into text (never with local variables) and removes secrets at t
 """
 
 import logging
+import re
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
@@ -20,6 +21,8 @@ from apps.common.tracing import current_trace_id
 TALKATIVE = ("httpx", "httpcore", "hpack", "h11", "urllib3", "websockets", "asyncio", "authlib")
 # Made here, and never from anything a stranger sent.
 OWN_KEYS = frozenset({"timestamp", "level", "logger", "request_id", "trace_id"})
+# Line ends, escape sequences of terminals, and what turns the direction of writing around.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class SafeStreamHandler(logging.StreamHandler[TextIO]):
@@ -55,6 +58,8 @@ def logging_config(level: str, form: str) -> dict[str, Any]:
     }
     # Of a collector that is away it speaks at every batch; apps.common.tracing_sdk says it once.
     quiet["opentelemetry"] = {"level": "CRITICAL"}
+    # What a caller did wrong is in the access line; Django would add a line, or a traceback.
+    quiet["django.request"] = {"level": "ERROR"}
     ours = {"handlers": [], "propagate": True}
     names = ("django", "django.server", "django-q", "uvicorn", "uvicorn.error", "uvicorn.access")
     return {
@@ -85,6 +90,7 @@ def redacted_formatter(form: str) -> logging.Formatter:
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             remove_secrets,
+            *([keep_on_one_line] if form == "console" else []),
             renderer,
         ],
     )
@@ -105,3 +111,19 @@ def remove_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return {
         key: value if key in OWN_KEYS else redact_item(key, value) for key, value in event.items()
     }
+
+
+def keep_on_one_line(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape control characters, so that no path of a stranger writes lines of its own.
+
+    JSON does it by itself; a traceback keeps its lines.
+    """
+    for key, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key in {"exception", "stack"} else [value]
+            event[key] = "\n".join(CONTROLS.sub(_escaped, line) for line in lines)
+    return event
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode()

@@ -12,7 +12,8 @@ import pytest
 import structlog
 from django.conf import settings
 
-from apps.common.redaction import guard
+from apps.common import redaction
+from apps.common.redaction import REDACTED, guard
 from apps.common.request_context import bind
 from config.logs import SafeStreamHandler, logging_config, redacted_formatter
 
@@ -178,6 +179,24 @@ def test_a_process_forked_in_the_middle_of_a_line_can_still_log():
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("word", ["wrong", "secret", "known"])
+def test_a_password_that_is_an_ordinary_word_spoils_no_code(word):
+    answer = {"code": "secret_known_wrong", "reasons": {"secret_known_wrong": 2}, "wrong": 1}
+    with guard([word]):
+        assert redaction.redact(answer)["code"] == "secret_known_wrong"
+        assert redaction.redact(answer)["reasons"] == {"secret_known_wrong": 2}
+        for text in (f"The {word} one.", word, f"{word}!", f"a-{word}", f"a_{word} b", f"A_{word}"):
+            assert word not in redaction.redact_text(text)
+        assert word not in redaction.redact({word: 1, f"{word} x": 1})
+
+
+def test_a_password_that_looks_like_a_code_does_not_pass():
+    with guard(["secret_known_wrong", "hunter2_x"]):
+        for text in ("secret_known_wrong", "a secret_known_wrong b", "hunter2_x", "a_hunter2_x_b"):
+            assert redaction.redact_text(text).replace(REDACTED, "") in ("", "a  b", "a__b")
+        assert REDACTED in redaction.redact({"secret_known_wrong": 1})
+
+
 def test_the_causes_of_an_exception_are_redacted(lines):
     with guard([CANARY]):
         try:
@@ -219,9 +238,34 @@ def test_json_lines_are_json():
     assert line["timestamp"].endswith("Z")
 
 
+def written(form: str, text: str) -> str:
+    record = logging.LogRecord("a", logging.WARNING, "f.py", 1, "GET /%s 404", (text,), None)
+    return redacted_formatter(form).format(record)
+
+
 def test_a_line_break_in_a_value_stays_in_its_line():
-    record = logging.LogRecord("a", logging.WARNING, "f.py", 1, "x\nlevel=critical", (), None)
-    assert "\n" not in redacted_formatter("json").format(record)
+    assert "\n" not in written("json", "x\nlevel=critical")
+
+
+@pytest.mark.parametrize(
+    "text", ["\n2026 [info] forged", "\x1b[2J", "\r", "\x9b0m", "\u2028", "\u202e"]
+)
+def test_a_stranger_cannot_write_lines_or_steer_a_terminal(text):
+    line = written("console", text)
+    assert text not in line
+    assert "GET /\\" in line
+    assert "404" in line
+
+
+def test_a_traceback_keeps_its_lines_and_nothing_else(lines):
+    log_failure(log, "first\n\x1b[2Jsecond")
+    assert "Traceback" in lines.getvalue()
+    assert "\x1b[2J" not in lines.getvalue()
+
+
+def test_what_a_caller_did_wrong_is_logged_once():
+    assert not logging.getLogger("django.request").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("django.request").isEnabledFor(logging.ERROR)
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
