@@ -1,13 +1,10 @@
 """Texts from outside, made fit for a row."""
 
-import re
 from functools import lru_cache
 
 from apps.common.redaction import redact_text
+from apps.common.texts import storable
 from apps.history.models import TokenAcquisitionHistory
-
-# Lone surrogates cannot be encoded, and PostgreSQL takes no NUL.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @lru_cache(maxsize=32)
@@ -17,7 +14,7 @@ def _limit(field: str) -> int:
 
 def clean(text: str, field: str) -> str:
     """Return the text without what a database refuses, cut to the column's length."""
-    return _UNSTORABLE.sub("", text)[: _limit(field)]
+    return storable(text)[: _limit(field)]
 
 
 def clean_message(text: str) -> str:
@@ -25,4 +22,4 @@ def clean_message(text: str) -> str:
 
     Scrubbed before it is cut: half a secret may no longer look like one.
     """
-    return clean(redact_text(_UNSTORABLE.sub("", text)), "error_message")
+    return clean(redact_text(storable(text)), "error_message")

@@ -15,6 +15,8 @@ from apps.common.errors import (
     NotFound,
     ValidationFailed,
 )
+from apps.common.redaction import redact_text
+from apps.common.texts import storable
 
 
 class Blame(StrEnum):
@@ -31,7 +33,8 @@ class LoginFailure(ApiFailed):
     """A login did not give a token.
 
     `transient` says whether the same login may be tried again later. `step` names the step of
-    the recipe. `message` never holds a secret or a piece of a page.
+    the recipe. `message` never holds a secret or a piece of a page: what the login sends is taken
+    out here, whoever wrote the text, and so are characters that no row can hold.
     """
 
     code = "login_failed"
@@ -41,6 +44,7 @@ class LoginFailure(ApiFailed):
     def __init__(
         self, message: str = "", *, step: str = "", retry_after_s: float | None = None
     ) -> None:
+        message = storable(redact_text(message))
         super().__init__(
             message, details={"step": step} if step else None, retry_after_s=retry_after_s
         )

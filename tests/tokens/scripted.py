@@ -56,6 +56,8 @@ class ScriptedConnector(BaseConnector):
         name = fail if isinstance(fail, str) else (fail[number - 1] if number <= len(fail) else "")
         if name == "Bug":
             raise KeyError("secret-in-a-key-error")
+        if name == "Gossip":
+            raise errors.AccountNeedsAction(f"It said \0\ud800: {sent[-1][1]} is too old.")
         if name:
             raise getattr(errors, name)()
 

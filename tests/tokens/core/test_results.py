@@ -47,6 +47,19 @@ def test_a_wrong_password_is_never_sent_twice():
     assert scripted.sent == [("alice", "wrong")]
 
 
+def test_what_a_connector_says_holds_no_password_and_fits_a_row():
+    account = make_account(make_site(recipe={"fail": "Gossip"}), password="hunter two")
+    ask(account="alice")
+    work()
+    said = "It said : [redacted] is too old."
+    account.refresh_from_db()
+    assert LoginAttempt.objects.get().error_message == said
+    assert TokenRequest.objects.get().error_message == said
+    assert TokenAcquisitionHistory.objects.get().error_message == said
+    assert account.needs_action
+    assert "hunter" not in account.needs_action
+
+
 def test_a_wrong_password_set_again_stays_known():
     account = make_account(make_site(recipe={"fail": "InvalidCredentials"}), password="wrong")
     ask()
