@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from apps.common import events, tracing
 from apps.common.problems import API_PREFIX, problem_response, wants_problem
 from apps.common.request_context import bind
+from apps.common.views import page_not_found
 
 # `(?P<pk>[^/.]+)` and `<uuid:pk>`
 _GROUP: Final = re.compile(r"(?:\(\?P)?<(?:\w+:)?(\w+)>(?:[^()]*\))?")
@@ -37,7 +38,9 @@ class RequestContextMiddleware:
             # Django logs failed answers after this middleware has returned, by the request alone.
             request.request_id = request_id  # type: ignore[attr-defined]
             request.trace_id = span.trace_id  # type: ignore[attr-defined]
-            response = self.get_response(request)
+            # No name of anything holds a NUL, and PostgreSQL refuses to look for one.
+            nowhere = "\0" in request.path
+            response = page_not_found(request) if nowhere else self.get_response(request)
             response["X-Request-ID"] = request_id
             if span.traceparent:
                 response["traceparent"] = span.traceparent

@@ -201,7 +201,9 @@ def test_log_lines_carry_the_trace_next_to_the_request(trace):
     logging.getLogger().addHandler(handler)
     try:
         Client().get("/admin/login/", headers={"traceparent": f"{CALLER}-01"})
-        Client().get("/nowhere", headers={"traceparent": f"{CALLER}-01"})
+        late = Client().get("/nowhere", headers={"traceparent": f"{CALLER}-01"})
+        request = {"request": late.wsgi_request}
+        logging.getLogger("django.request").error("after the answer", extra=request)
     finally:
         logging.getLogger().removeHandler(handler)
 
