@@ -56,6 +56,8 @@ def _start_servers(stack: ExitStack, folder: Path) -> dict[str, str]:
         return {
             "DATABASE_URL": stack.enter_context(embedded_postgres()),
             "REDIS_URL": stack.enter_context(embedded_valkey()),
+            # A busy machine is no slow Redis; tests of slowness set a time-out of their own.
+            "LATCHKEY_REDIS_TIMEOUT_S": "5",
         }
     raise pytest.UsageError(f"{CHOICE} must be sqlite or postgres.")
 

@@ -133,7 +133,7 @@ class Background:
         return well
 
     def _listen(self, shared: Shared) -> None:
-        pool = shared.client.connection_pool
+        pool = shared.pool
         # A connection of its own: blocking reads must not hold one of the callers'.
         own = redis.ConnectionPool(
             connection_class=pool.connection_class, max_connections=2, **pool.connection_kwargs

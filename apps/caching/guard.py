@@ -1,14 +1,13 @@
 """Keeps callers away from a Redis that fails, hangs or drags.
 
-The first call that finds out pays at most the socket time-out; the others pay nothing until a
-probe, made in the background, has found Redis well again. Reads and writes are judged apart: a
-read-only or full Redis still serves what it holds.
+The operation that finds out pays at most its patience; the others pay nothing until a probe, made
+in the background, has found Redis well again. Reads and writes are judged apart: a read-only or
+full Redis still serves what it holds.
 """
 
-import time
 from collections.abc import Callable
 from datetime import datetime
-from threading import Lock
+from threading import Event, Lock
 from typing import Final, TypeVar
 
 from redis import exceptions as redis_errors
@@ -18,12 +17,15 @@ from apps.common.errors import CacheFailed
 
 T = TypeVar("T")
 
-# One call this slow, or several that add up, and Redis is slower than doing without it.
-SLOW_CALL_S: Final = 0.1
-DRAG_FROM_S: Final = 0.02
-DRAG_BUDGET_S: Final = 0.12
-DRAG_REFILL_PER_S: Final = 0.05
+# Shares of the time-out (150 ms by default). One call this slow, or several that are not prompt and
+# add up, and Redis is slower than doing without it. A probe has to be answered promptly, or a Redis
+# that is steadily slow would be let in again and again.
+SLOW_SHARE: Final = 2 / 3
+PROMPT_SHARE: Final = 2 / 15
+DRAG_SHARE: Final = 4 / 5
+REFILL_SHARE_PER_S: Final = 1 / 3
 RETRY_EVERY_S: Final = 0.5
+UNPROVEN: Final = "unproven"
 
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis_errors.ReadOnlyError, "read_only"),
@@ -31,12 +33,20 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis_errors.NoPermissionError, "no_permission"),
     (redis_errors.AuthenticationError, "authentication"),
     (redis_errors.BusyLoadingError, "loading"),
+    (redis_errors.MasterDownError, "no_primary"),
     (redis_errors.TimeoutError, "timeout"),
     (redis_errors.ConnectionError, "connection"),
     (OSError, "connection"),
 )
-_WRITES_ONLY: Final = {"read_only", "out_of_memory"}
-_TEXTS: Final = {"OOM ": "out_of_memory", "READONLY": "read_only", "NOPERM": "no_permission"}
+_WRITES_ONLY: Final = {"read_only", "out_of_memory", "not_persisting", "no_replicas"}
+_TEXTS: Final = {
+    "OOM ": "out_of_memory",
+    "READONLY": "read_only",
+    "NOPERM": "no_permission",
+    "MISCONF": "not_persisting",
+    "NOREPLICAS": "no_replicas",
+    "BUSY ": "busy",
+}
 FAILURES: Final = (redis_errors.RedisError, OSError)
 
 
@@ -44,6 +54,16 @@ class Away(CacheFailed):
     """The shared layer cannot be used now; never reaches a caller of the services."""
 
     code = "cache_away"
+
+
+class Patience:
+    """How long one operation may still wait for Redis, in seconds; all its calls draw on it."""
+
+    __slots__ = ("left_s", "prompt_s")
+
+    def __init__(self, left_s: float) -> None:
+        self.left_s = left_s
+        self.prompt_s = left_s * PROMPT_SHARE
 
 
 def reason_of(error: BaseException) -> str:
@@ -60,34 +80,56 @@ def reason_of(error: BaseException) -> str:
 class Guard:
     """The judgement of one process on its Redis. Starts as `unproven`: nothing goes through."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.prompt_s = timeout_s * PROMPT_SHARE
         self.readable = False
         self.writable = False
-        self.reason = "unproven"
+        self.reason = UNPROVEN
         self.since: datetime = clock.now()
+        self._judged = Event()
         self._lock = Lock()
         self._drag_s = 0.0
         self._drag_at = 0.0
         self._retry_at = 0.0
 
-    def run(self, call: Callable[[], T], *, write: bool = False, urgent: bool = False) -> T:
-        """Return `call()`; raises Away, at once if Redis is known to be unwell.
+    def run(
+        self,
+        call: Callable[[float], T],
+        patience: Patience,
+        *,
+        write: bool = False,
+        urgent: bool = False,
+    ) -> T:
+        """Return `call(until)`, where `until` (monotonic) is when the patience is over.
 
-        `urgent` writes, such as deletes, are tried as long as Redis can be reached at all.
+        Raises Away, at once if Redis is known to be unwell or the patience is over. `urgent`
+        writes, such as deletes, are tried as long as Redis can be reached at all.
         """
         if not self.readable or (write and not urgent and not self.writable):
             raise Away(self.reason)
-        began = time.monotonic()
+        if patience.left_s <= 0:
+            raise Away("slow")
+        began = clock.monotonic()
         try:
-            result = call()
+            result = call(began + patience.left_s)
         except FAILURES as error:
             reason = reason_of(error)
             self._judge(reason, write=write)
             raise Away(reason) from error
-        took = time.monotonic() - began
-        if took > DRAG_FROM_S:
+        finally:
+            took = clock.monotonic() - began
+            patience.left_s -= took
+        if took > self.prompt_s:
             self._drag(took)
         return result
+
+    def await_judgement(self, patience: Patience) -> None:
+        """Wait for the first probe of this process, once: after that Redis counts as too slow."""
+        began = clock.monotonic()
+        if not self._judged.wait(patience.left_s):
+            self.suspect("timeout")
+        patience.left_s -= clock.monotonic() - began
 
     def proven(self, *, writable: bool, reason: str = "") -> None:
         """Let calls through: a probe has succeeded."""
@@ -95,8 +137,8 @@ class Guard:
             if not self.readable or self.reason != reason:
                 self.since = clock.now()
             self.reason = reason
-            self._drag_s = 0.0
             self.readable, self.writable = True, writable
+        self._judged.set()
 
     def suspect(self, reason: str) -> None:
         """Let nothing through until a probe has succeeded."""
@@ -105,12 +147,13 @@ class Guard:
                 self.since = clock.now()
             self.readable = self.writable = False
             self.reason = reason
+        self._judged.set()
 
     def may_probe(self) -> bool:
         """Say whether it is time for another probe, to one caller only."""
         if self.readable and self.writable:
             return False
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
             if now < self._retry_at:
                 return False
@@ -128,10 +171,10 @@ class Guard:
         self.suspect(reason)
 
     def _drag(self, took_s: float) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
-            spent = self._drag_s - (now - self._drag_at) * DRAG_REFILL_PER_S
-            self._drag_s, self._drag_at = max(spent, 0.0) + took_s, now
-            slow = took_s >= SLOW_CALL_S or self._drag_s >= DRAG_BUDGET_S
+            refilled = (now - self._drag_at) * REFILL_SHARE_PER_S * self.timeout_s
+            self._drag_s, self._drag_at = max(self._drag_s - refilled, 0.0) + took_s, now
+            slow = max(took_s / SLOW_SHARE, self._drag_s / DRAG_SHARE) >= self.timeout_s
         if slow:
             self.suspect("slow")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 from django.conf import settings
@@ -22,7 +22,7 @@ from apps.caching.codec import Undecodable, pack
 from apps.caching.contracts import Layer, Policy
 from apps.caching.envelope import STAMP_BYTES, Envelope, close, open_envelope
 from apps.caching.flights import Outcome
-from apps.caching.guard import Away
+from apps.caching.guard import Away, Patience
 from apps.caching.leases import LEASE_S
 from apps.caching.local import Space
 from apps.caching.shared import GENERATION_BYTES, Lease, Reading
@@ -71,6 +71,36 @@ class Found:
         return left_s < life_s * policy.early_refresh
 
 
+@dataclass(slots=True)
+class Search:
+    """One caller's way from a miss to a value."""
+
+    runtime: Runtime
+    space: Space
+    key: str
+    name: str
+    wanted: Wanted
+    # Changes if the name is invalidated meanwhile.
+    ticket: int
+    deadline: float
+    # For Redis, over all steps; the time that the loader takes does not count.
+    patience: Patience
+
+    @classmethod
+    def begin(cls, runtime: Runtime, space: Space, key: str, name: str, wanted: Wanted) -> Self:
+        deadline = clock.monotonic() + wanted.deadline_s
+        ticket = space.ticket(name)
+        return cls(runtime, space, key, name, wanted, ticket, deadline, runtime.patience())
+
+    def keep(self, found: Found) -> None:
+        keep(self.runtime, self.space, self.key, self.name, found, ticket=self.ticket)
+
+    def found(self, found: Found) -> Outcome:
+        """Keep a value of the shared layer in this process and return it."""
+        self.keep(found)
+        return outcome_of(found, Layer.L2)
+
+
 def judge(
     runtime: Runtime, space: Space, name: str, reading: Reading, *, again: bool = False
 ) -> Found | None:
@@ -110,13 +140,13 @@ def _foreign(blob: bytes) -> bool:
         return False
 
 
-def fetch(runtime: Runtime, space: Space, name: str) -> Found | None:
+def fetch(runtime: Runtime, space: Space, name: str, patience: Patience) -> Found | None:
     """Return what the shared layer holds, fresh or stale; None if nothing or not reachable."""
-    shared = runtime.reachable()
+    shared = runtime.reachable(patience)
     if shared is None:
         return None
     try:
-        reading = shared.read(space.namespace, name)
+        reading = shared.read(space.namespace, name, patience)
     except Away:
         space.count(Layer.L2, counters.ERRORS)
         return None
@@ -192,82 +222,79 @@ def outcome_of(found: Found, layer: Layer, *, stale: bool = False) -> Outcome:
 
 def resolve(runtime: Runtime, space: Space, key: str, name: str, wanted: Wanted) -> Steps:
     """Walk from a miss in this process to a value. Raises what the loader raises."""
-    ticket = space.ticket(name)
-    deadline = clock.monotonic() + wanted.deadline_s
-    old = yield partial(fetch, runtime, space, name)
+    search = Search.begin(runtime, space, key, name, wanted)
+    old = yield partial(fetch, runtime, space, name, search.patience)
     if old is not None and old.fresh():
-        keep(runtime, space, key, name, old, ticket=ticket)
-        return outcome_of(old, Layer.L2)
+        return search.found(old)
     lease: Lease | None = None
     if runtime.reachable() is not None:
-        lease, newer = yield from _stand_in_line(runtime, space, name, deadline)
+        lease, newer = yield from _stand_in_line(search)
         if newer is not None:
-            keep(runtime, space, key, name, newer, ticket=ticket)
-            return outcome_of(newer, Layer.L2)
+            return search.found(newer)
     if clock.monotonic() < space.outage_until:
         spare = _spare(space, key, name, old)
         if spare is not None:
-            yield partial(_give_back, runtime, lease)
+            yield partial(_give_back, search, lease)
             return spare
-    return (yield from _load(runtime, space, key, name, wanted, lease, old, ticket, deadline))
+    return (yield from _load(search, lease, old))
 
 
 def renew(
     runtime: Runtime, space: Space, key: str, name: str, wanted: Wanted
 ) -> Generator[Any, Any, Outcome | None]:
     """Load a value anew while the old one is served; None if somebody else does."""
-    ticket = space.ticket(name)
-    deadline = clock.monotonic() + wanted.deadline_s
+    search = Search.begin(runtime, space, key, name, wanted)
     lease = None
     if runtime.reachable() is not None:
-        lease = yield partial(_ask, runtime, space, name, deadline)
+        lease = yield partial(_ask, search)
         if lease is not None and not lease.gained:
             return None
     if lease is not None:
         newer = judge(runtime, space, name, lease.reading)
         if newer is not None and not newer.ageing(space.policy):
-            yield partial(_give_back, runtime, lease)
-            keep(runtime, space, key, name, newer, ticket=ticket)
-            return outcome_of(newer, Layer.L2)
-    return (yield from _load(runtime, space, key, name, wanted, lease, None, ticket, deadline))
+            yield partial(_give_back, search, lease)
+            return search.found(newer)
+    return (yield from _load(search, lease, None))
 
 
 def _stand_in_line(
-    runtime: Runtime, space: Space, name: str, deadline: float
+    search: Search,
 ) -> Generator[Any, Any, tuple[Lease | None, Found | None]]:
     """Return a lease, or the value somebody else loaded meanwhile; neither if Redis is away."""
     pause_s = FIRST_PAUSE_S
-    while clock.monotonic() < deadline:
-        lease = yield partial(_ask, runtime, space, name, deadline)
+    while clock.monotonic() < search.deadline:
+        left_s = search.patience.left_s
+        lease = yield partial(_ask, search)
         if lease is None:
             break
-        found = judge(runtime, space, name, lease.reading, again=True)
+        found = judge(search.runtime, search.space, search.name, lease.reading, again=True)
         if found is not None and found.fresh():
             if lease.gained:
-                yield partial(_give_back, runtime, lease)
+                yield partial(_give_back, search, lease)
             return None, found
         if lease.gained:
             return lease, None
+        if left_s - search.patience.left_s < search.patience.prompt_s:
+            # A prompt answer is part of the wait for somebody else's load, not a cost of Redis.
+            search.patience.left_s = left_s
         yield pause_s
         pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
     return None, None
 
 
-def _load(
-    runtime: Runtime, space: Space, key: str, name: str, wanted: Wanted,
-    lease: Lease | None, old: Found | None, ticket: int, deadline: float,
-) -> Steps:  # fmt: skip
+def _load(search: Search, lease: Lease | None, old: Found | None) -> Steps:
+    runtime, space, wanted = search.runtime, search.space, search.wanted
     stamp = (lease.reading.generations if lease else b"\0" * 2 * GENERATION_BYTES) + (
         runtime.generations.stamp(space.namespace)
     )
     if lease is not None:
-        runtime.leases.hold(lease, deadline=deadline)
+        runtime.leases.hold(lease, deadline=search.deadline)
     began = clock.monotonic()
     try:
         value = yield LOAD
     except BaseException as error:
-        spare = _failed(space, key, name, old, error)
-        yield partial(_give_back, runtime, lease)
+        spare = _failed(space, search.key, search.name, old, error)
+        yield partial(_give_back, search, lease)
         if spare is None:
             raise
         return spare
@@ -279,47 +306,52 @@ def _load(
     space.count(Layer.LOADER, counters.LOAD_MS, load_s * 1000)
     ends = wanted.expires_at(value) if wanted.expires_at is not None and value is not None else None
     made = enclose(
-        space.policy, key=key, name=name, value=value,
+        space.policy, key=search.key, name=search.name, value=value,
         ttl_s=wanted.ttl_s, ends=ends, stamp=stamp, load_s=load_s,
     )  # fmt: skip
     if made is None:
-        yield partial(_give_back, runtime, lease)
+        yield partial(_give_back, search, lease)
         return Outcome(pack(value), Layer.LOADER)
-    if (yield partial(_commit, runtime, space, lease, made)):
-        keep(runtime, space, key, name, made, ticket=ticket)
+    if (yield partial(_commit, search, lease, made)):
+        search.keep(made)
     return Outcome(made.envelope.payload, Layer.LOADER)
 
 
-def _ask(runtime: Runtime, space: Space, name: str, deadline: float) -> Lease | None:
+def _ask(search: Search) -> Lease | None:
+    runtime, space = search.runtime, search.space
     shared = runtime.reachable()
     # Without the thread that renews leases, one must last as long as its loader may.
     renewed = runtime.background is not None
-    lease_s = LEASE_S if renewed else max(LEASE_S, deadline - clock.monotonic())
+    lease_s = LEASE_S if renewed else max(LEASE_S, search.deadline - clock.monotonic())
+    if shared is None:
+        return None
     try:
-        return shared.lease(space.namespace, name, lease_s=lease_s) if shared else None
+        return shared.lease(space.namespace, search.name, search.patience, lease_s=lease_s)
     except Away:
         space.count(Layer.L2, counters.ERRORS)
         return None
 
 
-def _give_back(runtime: Runtime, lease: Lease | None) -> None:
-    if lease is None or runtime.shared is None:
+def _give_back(search: Search, lease: Lease | None) -> None:
+    shared = search.runtime.shared
+    if lease is None or shared is None:
         return
     try:
-        runtime.shared.release(lease)
+        shared.release(lease, search.patience)
     except Away:
         log.debug("cache_lease_left_to_end", namespace=lease.namespace)
 
 
-def _commit(runtime: Runtime, space: Space, lease: Lease | None, made: Found) -> bool:
+def _commit(search: Search, lease: Lease | None, made: Found) -> bool:
     """Store a loaded value; False if it may already be an old one."""
-    if lease is None or runtime.shared is None:
+    shared = search.runtime.shared
+    if lease is None or shared is None:
         return True
     ttl_s = made.envelope.usable_until - wall()
     try:
-        return runtime.shared.commit(lease, made.blob, ttl_s=ttl_s)
+        return shared.commit(lease, made.blob, search.patience, ttl_s=ttl_s)
     except Away:
-        space.count(Layer.L2, counters.ERRORS)
+        search.space.count(Layer.L2, counters.ERRORS)
         return True
 
 

@@ -13,6 +13,7 @@ from apps.caching.background import Background
 from apps.caching.contracts import Policy
 from apps.caching.flights import Flights
 from apps.caching.generations import Generations
+from apps.caching.guard import UNPROVEN, Patience
 from apps.caching.keys import EVERYTHING, check_namespace
 from apps.caching.leases import HeldLeases
 from apps.caching.local import Space
@@ -53,16 +54,24 @@ class Runtime:
                 space = self.spaces.setdefault(namespace, Space(self.policies.of(namespace)))
         return space
 
-    def reachable(self) -> shared_layer.Shared | None:
-        """Return the shared layer if it may be asked now."""
+    def patience(self) -> Patience:
+        """Return what one operation may cost when Redis fails."""
+        return self.shared.patience() if self.shared is not None else Patience(0)
+
+    def reachable(self, patience: Patience | None = None) -> shared_layer.Shared | None:
+        """Return the shared layer if it may be asked now.
+
+        The first operations of a process wait for the first probe, as far as patience reaches.
+        """
         shared = self.shared
         if shared is None or shared.guard.readable:
             return shared
-        # Threads probe where there are any; without them the caller does, now and then.
-        unproven = shared.guard.reason == "unproven"
-        if (unproven or self.background is None) and shared.guard.may_probe() and shared.probe():
-            return shared
-        return None
+        if self.background is None:
+            # Threads probe where there are any; without them the caller does, now and then.
+            return shared if shared.guard.may_probe() and shared.probe() else None
+        if patience is not None and shared.guard.reason == UNPROVEN:
+            shared.guard.await_judgement(patience)
+        return shared if shared.guard.readable else None
 
     def message(self, kind: str, namespace: str, names: list[str] | None = None) -> str:
         """Return a message for the other processes; see `hear`."""
@@ -126,6 +135,8 @@ def stop() -> None:
         runtime.refreshing.stop()
         if runtime.background is not None:
             runtime.background.stop()
+        if runtime.shared is not None:
+            runtime.shared.close()
 
 
 def _after_fork() -> None:

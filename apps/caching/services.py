@@ -64,13 +64,14 @@ def get_many(namespace: str, keys: Iterable[str]) -> dict[str, Any]:
             missing.append(key)
         else:
             found[key] = here[0].value
-    shared = runtime.reachable() if missing else None
+    patience = runtime.patience()
+    shared = runtime.reachable(patience) if missing else None
     if shared is None:
         return found
     names = [digest(namespace, key) for key in missing]
     tickets = [space.ticket(name) for name in names]
     try:
-        readings = shared.read_many(namespace, names)
+        readings = shared.read_many(namespace, names, patience)
     except Away:
         space.count(Layer.L2, counters.ERRORS)
         return found
@@ -240,8 +241,9 @@ def reload_policies() -> None:
     runtime = current()
     runtime.policies.poll()
     try:
-        if runtime.reachable() is not None and runtime.shared is not None:
-            runtime.shared.publish(runtime.message("p", EVERYTHING))
+        shared = runtime.reachable(runtime.patience())
+        if shared is not None:
+            shared.publish(runtime.message("p", EVERYTHING))
     except Away:
         return  # they look by themselves every two seconds
 
@@ -286,7 +288,7 @@ def _there(
     runtime: Runtime, space: Space, key: str, name: str
 ) -> tuple[Any, resolving.Found] | None:
     ticket = space.ticket(name)
-    found = resolving.fetch(runtime, space, name)
+    found = resolving.fetch(runtime, space, name, runtime.patience())
     if found is None or not found.fresh():
         return None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from fnmatch import fnmatchcase
-from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from apps.caching import counters
 from apps.caching.codec import Undecodable, pack
 from apps.caching.contracts import Layer
 from apps.caching.envelope import open_key
-from apps.caching.guard import Away
+from apps.caching.guard import Away, Patience
 from apps.caching.keys import digest
 from apps.caching.leases import LEASE_S
 from apps.caching.local import Space
@@ -40,11 +39,12 @@ def store(
     """Keep a value in all layers, in place of whatever is there or on its way."""
     pack(value)  # what cannot be cached fails before anything is touched
     name, namespace = digest(space.namespace, key), space.namespace
-    shared = runtime.reachable()
+    patience = runtime.patience()
+    shared = runtime.reachable(patience)
     generations, lease = b"\0" * 16, None
     if shared is not None and shared.guard.writable:
         try:
-            lease = shared.lease(namespace, name, lease_s=LEASE_S, steal=True)
+            lease = shared.lease(namespace, name, patience, lease_s=LEASE_S, steal=True)
             generations = lease.reading.generations
         except Away:
             space.count(Layer.L2, counters.ERRORS)
@@ -63,6 +63,7 @@ def store(
             told = shared.commit(
                 lease,
                 made.blob,
+                patience,
                 ttl_s=made.envelope.usable_until - clock.now().timestamp(),
                 message=runtime.message("n", namespace, [name]),
             )
@@ -72,18 +73,18 @@ def store(
             if told:
                 keep(runtime, space, key, name, made, ticket=ticket)
             return
-    _tell_otherwise(runtime, space, [name])
+    _tell_otherwise(runtime, space, [name], patience)
     keep(runtime, space, key, name, made, ticket=space.ticket(name))
 
 
 def remove(runtime: Runtime, space: Space, names: list[str]) -> None:
     """Forget names in Redis first, then here: a reader between the two is refused by its ticket."""
     namespace = space.namespace
-    told = False
-    shared = runtime.reachable()
+    told, patience = False, runtime.patience()
+    shared = runtime.reachable(patience)
     if shared is not None:
         try:
-            shared.delete(namespace, names, runtime.message("n", namespace, names))
+            shared.delete(namespace, names, runtime.message("n", namespace, names), patience)
             told = True
         except Away:
             space.count(Layer.L2, counters.ERRORS)
@@ -94,10 +95,11 @@ def remove(runtime: Runtime, space: Space, names: list[str]) -> None:
 
 def clear(runtime: Runtime, namespace: str) -> None:
     """Forget a namespace (`*`: all of them) in every layer and process."""
-    shared, told = runtime.reachable(), False
+    told, patience = False, runtime.patience()
+    shared = runtime.reachable(patience)
     if shared is not None:
         try:
-            shared.clear(namespace, runtime.message("c", namespace))
+            shared.clear(namespace, runtime.message("c", namespace), patience)
             told = True
         except Away:
             log.warning("cache_clear_untold", namespace=namespace)
@@ -116,12 +118,14 @@ def clear_matching(runtime: Runtime, space: Space, pattern: str) -> int:
     """
     namespace = space.namespace
     names = {name for _, name in space.keys(lambda key: fnmatchcase(key, pattern))}
-    shared, complete = runtime.reachable(), runtime.shared is None
+    shared = runtime.reachable(runtime.patience())
+    complete = runtime.shared is None
     if shared is not None:
         deadline = clock.monotonic() + SCAN_LIMIT_S
         try:
             # Loads under way may bring a value that matches: their leases go first.
-            _unlink(shared, "l", namespace, shared.scan(namespace, deadline=deadline, kind="l"))
+            for part in _batches(shared.scan(namespace, deadline=deadline, kind="l")):
+                shared.unlink("l", namespace, part)
             names |= _matching(shared, space, pattern, deadline)
             complete = clock.monotonic() < deadline
         except Away:
@@ -145,13 +149,13 @@ def _others_may_hold(runtime: Runtime, space: Space) -> bool:
     return runtime.background is not None and long_lived
 
 
-def _tell_otherwise(runtime: Runtime, space: Space, names: list[str]) -> None:
+def _tell_otherwise(runtime: Runtime, space: Space, names: list[str], patience: Patience) -> None:
     """A value could not be replaced in Redis: the old one must not be found there."""
     shared = runtime.reachable()
     if shared is not None:
         try:
             message = runtime.message("n", space.namespace, names)
-            shared.delete(space.namespace, names, message)
+            shared.delete(space.namespace, names, message, patience)
         except Away:
             space.count(Layer.L2, counters.ERRORS)
         else:
@@ -165,7 +169,8 @@ def _tell_otherwise(runtime: Runtime, space: Space, names: list[str]) -> None:
 def _matching(shared: Shared, space: Space, pattern: str, deadline: float) -> set[str]:
     namespace, found = space.namespace, set()
     for part in _batches(shared.scan(namespace, deadline=deadline)):
-        for name, reading in zip(part, shared.read_many(namespace, part), strict=True):
+        readings = shared.read_many(namespace, part, shared.patience())
+        for name, reading in zip(part, readings, strict=True):
             if reading.blob is None:
                 continue
             try:
@@ -196,16 +201,10 @@ def _sweep(shared: Shared, namespace: str) -> None:
     """Free the memory of what no longer counts; what time does not allow ends by its TTL."""
     deadline = clock.monotonic() + SWEEP_LIMIT_S
     try:
-        _unlink(shared, "v", namespace, shared.scan(namespace, deadline=deadline))
+        for part in _batches(shared.scan(namespace, deadline=deadline)):
+            shared.unlink("v", namespace, part)
     except Away:
         log.info("cache_sweep_stopped", namespace=namespace)
-
-
-def _unlink(shared: Shared, kind: str, namespace: str, names: list[str]) -> None:
-    head = f"{shared.prefix}:{kind}:{namespace}:"
-    for part in _batches(names):
-        keys = [head + name for name in part]
-        shared.guard.run(partial(shared.client.unlink, *keys), write=True, urgent=True)
 
 
 def _batches(names: list[str]) -> list[list[str]]:

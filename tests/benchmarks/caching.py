@@ -130,6 +130,7 @@ def l1_hit() -> list[Row]:
 
 
 def l2_hit() -> list[Row]:
+    from django.core.cache import caches
     from django.core.cache.backends.redis import RedisCache
 
     from apps.caching import services
@@ -141,7 +142,7 @@ def l2_hit() -> list[Row]:
         space = runtime.space(namespace)
         space.policy = replace(space.policy, l1_ttl_s=0)
         services.set(namespace, "key", VALUE)
-    client = runtime.shared.client
+    client = caches["shared"].client.get_client()
     name = runtime.shared.value_name("tokens", digest("tokens", "key"))
     django_cache = RedisCache(os.environ["REDIS_URL"], {})
     django_cache.set("key", VALUE)

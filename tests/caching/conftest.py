@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import redis
-from django.core.cache import caches
+from django_redis.pool import ConnectionFactory
 
 from apps.caching import runtime as runtime_module
 from apps.caching.runtime import Runtime
@@ -61,7 +61,8 @@ def valkey(valkey_server: Valkey) -> Valkey:
     return valkey_server
 
 
-def use_redis(settings, url: str) -> None:
+def use_redis(settings, url: str, *, timeout_s: float = 10.0) -> None:
+    """Use a server. A busy machine is no slow server: only tests of slowness want less time."""
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
         "shared": {
@@ -70,10 +71,10 @@ def use_redis(settings, url: str) -> None:
             "OPTIONS": {
                 "CLIENT_CLASS": "django_redis.client.DefaultClient",
                 "SERIALIZER": "apps.caching.codec.BytesSerializer",
-                "SOCKET_CONNECT_TIMEOUT": 0.15,
-                "SOCKET_TIMEOUT": 0.15,
+                "SOCKET_CONNECT_TIMEOUT": timeout_s,
+                "SOCKET_TIMEOUT": timeout_s,
                 "CONNECTION_POOL_CLASS": "redis.connection.BlockingConnectionPool",
-                "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": 0.15},
+                "CONNECTION_POOL_KWARGS": {"max_connections": 32, "timeout": timeout_s},
             },
         },
     }
@@ -86,8 +87,8 @@ def fresh_runtime(settings) -> Iterator[None]:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     yield
     runtime_module.stop()
-    if "shared" in caches:
-        caches["shared"].client.disconnect()
+    # django-redis keeps pools by URL alone: the next test may want other time-outs.
+    ConnectionFactory._pools.clear()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from apps.caching import services, usage
+from apps.caching.background import TRUST_S
 from apps.caching.contracts import SHIPPED, Layer
 from apps.caching.models import CacheGeneration, CachePolicy, CacheUsage
 from apps.caching.runtime import current
@@ -105,19 +106,27 @@ def test_a_deleted_value_leaves_other_processes_that_have_no_redis(processes):
         assert services.get("site_configuration", "mine") == 1, "one's own change is no news"
 
 
-def test_a_deaf_process_trusts_its_entries_for_five_seconds(with_redis, processes, monkeypatch):
+def test_a_deaf_process_trusts_its_entries_for_five_seconds(monkeypatch):
+    services.set("site_configuration", "key", 1)
+    process, began = current(), clock.monotonic()
+    process.told_until = began
+    for passed_s, found in ((4.9, 1), (5.1, None)):
+        monkeypatch.setattr(clock, "monotonic", lambda passed_s=passed_s: began + passed_s)
+        assert services.get("site_configuration", "key") == found
+
+
+def test_a_process_knows_that_it_hears_nothing(with_redis, processes):
+    """Its entries are then trusted for as long as the test above says, and no longer."""
     (one,) = processes(1)
-    with as_process(one):
-        services.set("site_configuration", "key", 1)
-        assert services.get("site_configuration", "key") == 1
-        began = clock.monotonic()
-        with_redis.hang()
-        try:
-            until(lambda: "timeout" in services.health().reasons)
-            until(lambda: services.get("site_configuration", "key") is None, within_s=7)
-            assert clock.monotonic() - began < 5.5
-        finally:
-            with_redis.wake()
+    assert one.told_until - clock.monotonic() <= TRUST_S
+    with_redis.hang()
+    try:
+        until(lambda: clock.monotonic() > one.told_until)
+        with as_process(one):
+            until(lambda: "invalidation_not_live" in services.health().reasons)
+    finally:
+        with_redis.wake()
+    until(lambda: clock.monotonic() < one.told_until)
 
 
 @pytest.mark.django_db(transaction=True)
