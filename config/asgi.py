@@ -17,7 +17,7 @@ django = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - the settings are ready only now
 
-from apps.common import edge, tracing  # noqa: E402
+from apps.common import edge, measure, tracing  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
 
 ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
@@ -45,7 +45,10 @@ async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
         ends = message["type"] == "lifespan.shutdown"
         if ends:
             # Here, because a server that ends by its signal runs nothing at exit.
+            await asyncio.to_thread(measure.close)
             await asyncio.to_thread(tracing.close)
+        else:
+            measure.begin()
         await send({"type": f"{message['type']}.complete"})
         if ends:
             return

@@ -142,6 +142,11 @@ class Recorder:
         with self._lock:
             return len(self._cells) + sum(map(len, self._kept.values()))
 
+    def begin(self) -> None:
+        """Start the thread now: its process may have nothing to measure for long."""
+        with self._lock:
+            self._start()
+
     def close(self) -> None:
         """Hand on what is left, in the thread that has a connection of its own, and end it."""
         thread = self._thread
@@ -247,6 +252,8 @@ count: Final = recorder.count
 observe: Final = recorder.observe
 set_sink: Final = recorder.set_sink
 flush: Final = recorder.flush
+begin: Final = recorder.begin
+close: Final = recorder.close
 
 # A fork may happen while another thread holds the lock; the child starts with one of its own.
 os.register_at_fork(after_in_child=recorder._reset)

@@ -127,3 +127,24 @@ def test_the_edge_measures_too():
     scope = {"type": "http", "method": "GET", "path": "/api/v1/automation/x", "headers": []}
     asyncio.run(edge.serve(handle, scope, None, send))
     assert measured()[events.API_S, "", "GET /api/v1/automation/x"] == 1
+
+
+def test_the_web_process_is_sampled_from_its_start_and_loses_nothing_at_its_end(recorder):
+    import asyncio
+
+    from config.asgi import application
+
+    rows = []
+    recorder.set_sink(rows.extend, background=True)
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive():
+        return {"type": next(messages)}
+
+    async def send(message):
+        if message["type"] == "lifespan.startup.complete":
+            assert recorder._thread.is_alive()
+            measure.count("x")
+
+    asyncio.run(application({"type": "lifespan"}, receive, send))
+    assert [row.metric for row in rows] == ["x"]
