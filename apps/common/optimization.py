@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from apps.common.errors import BrokerError
 from apps.common.redaction import redact
 
 log = structlog.stdlib.get_logger(__name__)
@@ -103,6 +104,10 @@ def run_step(step: Step, options: StepOptions) -> StepReport:
     """Run one step; what it raises becomes a report that says so, without secrets."""
     try:
         return step.run(options)
+    except BrokerError as error:
+        # What it says is meant to be read; where it was raised tells nobody more.
+        log.warning("optimization_step_failed", step=step.name, code=error.code)
+        return StepReport(name=step.name, ok=False, summary=str(redact(error.message))[:500])
     except Exception as error:
         log.exception("optimization_step_failed", step=step.name)
         summary = str(redact(f"{type(error).__name__}: {error}"))[:500]

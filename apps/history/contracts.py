@@ -147,10 +147,19 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupProgress:
-    """Given to `on_progress` after each batch; `total` is what was counted at the start."""
+    """Given to `on_progress` after each batch; `total` is what was counted at the start.
+
+    What is `archived` is on the disk and not deleted yet; on PostgreSQL that may be a month.
+    """
 
     deleted: int
     total: int
+    archived: int = 0
+
+    @property
+    def done(self) -> int:
+        """How far it is; with an archive most of the work is done when a row is in it."""
+        return min(max(self.deleted, self.archived), self.total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

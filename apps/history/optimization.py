@@ -13,7 +13,7 @@ def cleanup(options: StepOptions) -> StepReport:
     name = "history.cleanup"
 
     def tell(progress: CleanupProgress) -> None:
-        options.progress(name, progress.deleted, progress.total)
+        options.progress(name, progress.done, progress.total)
 
     days = KEEP_DAYS if options.cleanup_days is None else options.cleanup_days
     report = services.cleanup(

@@ -73,6 +73,8 @@ class Lines:
 
     def _write(self, line: str) -> None:
         self.out.write(line if isinstance(self.out, OutputWrapper) else f"{line}\n")
+        # Who follows a log wants the line now, not with the next few kilobytes.
+        self.out.flush()
 
 
 class Bars:

@@ -63,12 +63,18 @@ class _Run:
             if self.archive is not None and chunk:
                 self.archive.append(chunk)
                 self.archived += len(chunk)
+                self.tell()
         return chunk
 
     def advance(self, deleted: int) -> None:
         self.deleted += deleted
+        self.tell()
+
+    def tell(self) -> None:
         if self.on_progress is not None:
-            self.on_progress(CleanupProgress(deleted=self.deleted, total=self.total))
+            self.on_progress(
+                CleanupProgress(deleted=self.deleted, total=self.total, archived=self.archived)
+            )
 
 
 def cleanup(

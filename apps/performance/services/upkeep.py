@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -103,13 +104,17 @@ def run(
         return list(_each(chosen, options, lease, on_step, on_report))
 
 
-def run_scheduled(flags: list[str], **options: Any) -> dict[str, str]:
+def run_scheduled(
+    flags: list[str], *, archive_to: str | None = None, **options: Any
+) -> dict[str, str]:
     """Do what a schedule asks for; return step → summary. Raises if a step failed.
 
-    Another run at the same time is no failure: it does the same.
+    `options` are those of StepOptions, as the admin shows and takes them. Another run at the
+    same time is no failure: it does the same.
     """
+    folder = None if archive_to is None else Path(archive_to)
     try:
-        reports = run(choose(flags=flags), StepOptions(**options))
+        reports = run(choose(flags=flags), StepOptions(archive_to=folder, **options))
     except AlreadyRunning:
         return {}
     failed = [report for report in reports if not report.ok]

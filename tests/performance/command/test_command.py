@@ -2,6 +2,7 @@
 
 import io
 import json
+from argparse import ArgumentTypeError
 from datetime import timedelta
 from uuid import uuid4
 
@@ -18,7 +19,8 @@ from apps.history import services as history
 from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
 from apps.performance.management.commands.install_schedules import SCHEDULES
-from apps.performance.models import LimitChange, MetricReset
+from apps.performance.management.commands.optimize_performance import days, seconds
+from apps.performance.models import LimitChange, MetricReset, UpkeepLease
 from apps.performance.services import upkeep
 from apps.tokens.models import ClusterBeat, Site, StoredToken, TokenRequest
 from apps.tokens.services import lookup, warming
@@ -208,6 +210,28 @@ def test_a_failing_step_does_not_stop_the_others(broken_step):
     assert not TokenAcquisitionHistory.objects.exists()
 
 
+def test_a_refusal_is_said_in_a_sentence_and_stops_nobody():
+    code, text = failing("--warm-cache", "nowhere", "--reset-metrics")
+
+    assert code == 1
+    assert "FAIL tokens.warm: There is no site nowhere." in text
+    assert "ok   performance.reset" in text
+
+
+def test_an_interrupted_run_gives_its_lease_back(monkeypatch):
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    old_record()
+    monkeypatch.setattr(history, "cleanup", stop)
+
+    code, text = failing("--cleanup-days", "30")
+
+    assert code == 130
+    assert "run it again" in text
+    assert not UpkeepLease.objects.exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -223,6 +247,15 @@ def test_a_failing_step_does_not_stop_the_others(broken_step):
 )
 def test_misuse_ends_with_2(words):
     assert failing(*words)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [(days, "0"), (days, "-3"), (days, "1.5"), (seconds, "-1"), (seconds, "nan")],
+)
+def test_senseless_numbers_are_misuse(read, text):
+    with pytest.raises(ArgumentTypeError):
+        read(text)
 
 
 def test_one_step_can_be_run_by_its_name():
@@ -313,3 +346,11 @@ def test_a_schedule_runs_what_it_says(name):
 def test_a_schedule_that_fails_says_so(broken_step):
     with pytest.raises(RuntimeError, match="broken"):
         upkeep.run_scheduled(["cleanup_days"])
+
+
+def test_a_schedule_may_name_a_folder_for_the_archive(tmp_path):
+    old_record()
+
+    upkeep.run_scheduled(["cleanup_days"], cleanup_days=30, archive_to=str(tmp_path))
+
+    assert list(tmp_path.glob("*.jsonl.gz"))

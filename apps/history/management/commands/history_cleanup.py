@@ -53,7 +53,8 @@ class Progress:
         self.shown = 0
 
     def __call__(self, progress: CleanupProgress) -> None:
-        tenths = progress.deleted * 10 // max(progress.total, 1)
+        tenths = progress.done * 10 // max(progress.total, 1)
         if tenths > self.shown:
             self.shown = tenths
-            self.command.stdout.write(f"{progress.deleted} of {progress.total}")
+            self.command.stdout.write(f"{progress.done} of {progress.total}")
+            self.command.stdout.flush()

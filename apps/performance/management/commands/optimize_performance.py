@@ -1,10 +1,11 @@
 """`manage.py optimize_performance`: all upkeep in one command, for people and for cron.
 
 Exit codes: 0 done and healthy, 1 a step failed, something is unhealthy, or another run is under
-way, 2 misuse.
+way, 2 misuse, 130 interrupted (Ctrl-C).
 """
 
 import json
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from apps.performance.services import upkeep
 
 FAILED: Final = 1
 MISUSE: Final = 2
+INTERRUPTED: Final = 130
 FLAGS: Final = (
     "health_check", "cleanup_days", "warm_cache", "optimize_concurrency", "reset_metrics",
 )  # fmt: skip
@@ -33,10 +35,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
-        add("--health-check", action="store_true", help="say how everything is; changes nothing")
+        add("--health-check", action="store_true", help="say how everything is")
         add("--cleanup-days", type=days, metavar="N", help="delete what is older than N days")
         add("--warm-cache", nargs="*", metavar="SITE", help="warm these sites up (none: all)")
-        add("--wait", type=float, default=0.0, metavar="S", help="wait for the warm-up's logins")
+        add("--wait", type=seconds, default=0.0, metavar="S", help="wait for the warm-up's logins")
         add("--optimize-concurrency", action="store_true", help="say what each limit should be")
         add("--apply", action="store_true", help="with it: set the recommended limits")
         add("--reset-metrics", action="store_true", help="show metrics from now on")
@@ -95,6 +97,9 @@ class Command(BaseCommand):
                 )
             except upkeep.AlreadyRunning as error:
                 raise CommandError(error.message, returncode=FAILED) from error
+            except KeyboardInterrupt:
+                text = "Interrupted. What was done is done; run it again for the rest."
+                raise CommandError(text, returncode=INTERRUPTED) from None
 
     def _list(self, *, as_json: bool) -> None:
         found = upkeep.discover()
@@ -113,6 +118,14 @@ def days(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError("a whole number of days, 1 or more")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds, 0 or more."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ArgumentTypeError("a number of seconds, 0 or more")
+    return value
 
 
 def does(step: Step) -> str:
