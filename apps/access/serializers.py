@@ -7,16 +7,17 @@ from rest_framework import serializers
 from apps.access.contracts import AuditKind, Grant, Scope
 from apps.access.models import ApiKey, AuditEntry, SiteGrant
 from apps.common.moments import MomentField
+from apps.common.output import RowOutput
 
 
-class GrantOutput(serializers.ModelSerializer[SiteGrant]):
+class GrantOutput(RowOutput[SiteGrant]):
     class Meta:
         model = SiteGrant
         fields = ["site", "account", "label"]
         read_only_fields = fields
 
 
-class KeyOutput(serializers.ModelSerializer[ApiKey]):
+class KeyOutput(RowOutput[ApiKey]):
     """A key without its text."""
 
     username = serializers.CharField(source="user.username", read_only=True)
@@ -75,7 +76,7 @@ class KeyInput(serializers.Serializer[Any]):
         return fields | {"grants": [Grant(**grant) for grant in fields["grants"]]}
 
 
-class AuditOutput(serializers.ModelSerializer[AuditEntry]):
+class AuditOutput(RowOutput[AuditEntry]):
     kind = serializers.CharField(help_text=f"One of {', '.join(AuditKind)}.", read_only=True)
 
     class Meta:

@@ -14,6 +14,7 @@ from apps.access.filters import AuditFilter, KeyFilter
 from apps.access.models import ApiKey, AuditEntry
 from apps.access.permissions import scope
 from apps.access.serializers import AuditOutput, IssuedKeyOutput, KeyInput, KeyOutput
+from apps.common.pagination import LongPages
 
 
 class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[ApiKey]):
@@ -67,6 +68,7 @@ class AuditViewSet(mixins.ListModelMixin, GenericViewSet[AuditEntry]):
     permission_classes = [scope(read=Scope.AUDIT_READ)]
     queryset = AuditEntry.objects.all()
     serializer_class = AuditOutput
+    pagination_class = LongPages
     filterset_class = AuditFilter
     ordering_fields = ["at", "kind", "site", "account", "key_prefix"]
     ordering = ["-at", "-id"]

@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError as ModelInvalid
 from rest_framework import serializers
 
 from apps.caching.models import CachePolicy, CacheUsage
+from apps.common.output import RowOutput
 
 _SETTINGS = [
     "ttl_s", "l1_ttl_s", "l1_entries", "jitter", "negative_ttl_s", "stale_if_error_s",
@@ -35,14 +36,14 @@ class CachePolicyInput(serializers.ModelSerializer[CachePolicy]):
         return attrs
 
 
-class CachePolicyOutput(serializers.ModelSerializer[CachePolicy]):
+class CachePolicyOutput(RowOutput[CachePolicy]):
     class Meta:
         model = CachePolicy
         fields = ["id", "namespace", *_SETTINGS, "updated_at"]
         read_only_fields = fields
 
 
-class CacheUsageOutput(serializers.ModelSerializer[CacheUsage]):
+class CacheUsageOutput(RowOutput[CacheUsage]):
     hit_rate = serializers.SerializerMethodField()
 
     class Meta:

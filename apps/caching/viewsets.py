@@ -12,6 +12,7 @@ from apps.caching import services
 from apps.caching.filters import CachePolicyFilter, CacheUsageFilter
 from apps.caching.models import CachePolicy, CacheUsage
 from apps.caching.serializers import CachePolicyInput, CachePolicyOutput, CacheUsageOutput
+from apps.common.pagination import LongPages
 
 
 class OperatorsOnly(DjangoModelPermissions):
@@ -69,6 +70,7 @@ class CacheUsageViewSet(
     queryset = CacheUsage.objects.all()
     permission_classes = [OperatorsOnly]
     serializer_class = CacheUsageOutput
+    pagination_class = LongPages
     filterset_class = CacheUsageFilter
     ordering_fields = ["minute", "namespace", "layer", "hits", "misses", "loads", "errors"]
     ordering = ["-minute", "namespace", "layer"]

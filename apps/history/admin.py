@@ -7,6 +7,7 @@ from django.db.models import Min, QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from unfold.admin import ModelAdmin
 
+from apps.common.pagination import BoundedPaginator
 from apps.history.drilldown import DrillDown
 from apps.history.export import lines
 from apps.history.filters import search
@@ -18,7 +19,6 @@ from apps.history.models import (
     Spread,
     TokenAcquisitionHistory,
 )
-from apps.history.pagination import BoundedPaginator
 from apps.history.viewsets import download
 
 MOST_CHOICES = 100

@@ -7,6 +7,7 @@ import django_filters
 from django.db.models import Q
 
 from apps.common.clock import now
+from apps.common.filters import AnyOfFilter
 from apps.common.moments import FilterSet, MomentFilter
 from apps.history.models import STATUS_CHOICES, TokenAcquisitionHistory
 from apps.history.querysets import HistoryQuerySet
@@ -17,7 +18,7 @@ SEARCH_DAYS = 31
 class HistoryFilter(FilterSet):
     """Every filter but `search` is answered from an index."""
 
-    status = django_filters.MultipleChoiceFilter(choices=STATUS_CHOICES)
+    status = AnyOfFilter(choices=STATUS_CHOICES)
     finished_after = MomentFilter(
         field_name="finished_at", lookup_expr="gte", label="Finished at this time or later"
     )

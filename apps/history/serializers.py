@@ -8,6 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.common.moments import MomentField
+from apps.common.output import RowOutput
 from apps.history.contracts import Figures, Group, Grouping, Statistics, Window
 from apps.history.models import TokenAcquisitionHistory
 
@@ -20,11 +21,18 @@ def _zone_names() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())
 
 
-class RecordOutput(serializers.ModelSerializer[TokenAcquisitionHistory]):
+class Seconds(serializers.FloatField):
+    """A column of whole milliseconds."""
+
+    def to_representation(self, value: int) -> float:  # type: ignore[override]  # DRF says str
+        return value / 1000
+
+
+class RecordOutput(RowOutput[TokenAcquisitionHistory]):
     """One finished acquisition; times in seconds."""
 
-    total_s = serializers.FloatField(read_only=True)
-    login_s = serializers.FloatField(read_only=True, allow_null=True)
+    total_s = Seconds(source="total_ms", read_only=True)
+    login_s = Seconds(source="login_ms", read_only=True, allow_null=True)
 
     class Meta:
         model = TokenAcquisitionHistory

@@ -13,11 +13,11 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from apps.common.clock import now
+from apps.common.pagination import LongPages
 from apps.history import services
 from apps.history.export import FORMATS, lines
 from apps.history.filters import HistoryFilter
 from apps.history.models import TokenAcquisitionHistory
-from apps.history.pagination import HistoryPages
 from apps.history.querysets import HistoryQuerySet
 from apps.history.serializers import (
     ExportInput,
@@ -47,7 +47,7 @@ class HistoryViewSet(ReadOnlyModelViewSet[TokenAcquisitionHistory]):
 
     queryset = TokenAcquisitionHistory.objects.all()
     serializer_class = RecordOutput
-    pagination_class = HistoryPages
+    pagination_class = LongPages
     filterset_class = HistoryFilter
     content_negotiation_class = AlwaysJson
     # What an index can answer: anything else would sort a million rows for one page.

@@ -5,6 +5,7 @@ from typing import Any
 import django_filters as filters
 from django.db.models import QuerySet
 
+from apps.common.filters import AnyOfFilter
 from apps.common.moments import FilterSet, MomentFilter
 from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import DeliveryStatus, Severity
@@ -28,9 +29,7 @@ class AlertRuleFilter(FilterSet):
 class AlertFilter(FilterSet):
     STATES = ("open", "acknowledged", "resolved")
 
-    state = filters.MultipleChoiceFilter(
-        choices=[(name, name) for name in STATES], method="of_state"
-    )
+    state = AnyOfFilter(choices=[(name, name) for name in STATES], method="of_state")
     severity = _SeverityFilter()
     opened_after = MomentFilter(field_name="opened_at", lookup_expr="gte")
     opened_before = MomentFilter(field_name="opened_at", lookup_expr="lt")
@@ -59,7 +58,7 @@ class ChannelFilter(FilterSet):
 
 
 class DeliveryFilter(FilterSet):
-    status = filters.MultipleChoiceFilter(choices=DeliveryStatus.choices)
+    status = AnyOfFilter(choices=DeliveryStatus.choices)
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
 
     class Meta:

@@ -24,9 +24,12 @@ class HealthView(APIView):
 
     @extend_schema(responses=HealthOutput)
     def get(self, request: Request) -> Response:
-        """Say how everything is, and why. The answer is 200 also while it is bad: see `status`."""
+        """Say how everything is, and why, as of a second ago at most.
+
+        The answer is 200 also while it is bad: see `status`.
+        """
         require_site(principal_of(request), None)
-        return Response(HealthOutput(asdict(health.check())).data)
+        return Response(HealthOutput(asdict(health.RECENT.report())).data)
 
 
 class ForecastView(APIView):

@@ -19,6 +19,7 @@ from apps.access.contracts import AuditKind
 from apps.access.services import principal_of
 from apps.caching import services as cache
 from apps.common import clock, measure
+from apps.common.pagination import LongPages
 from apps.history import services as history
 from apps.history.contracts import Window
 from apps.history.serializers import StatisticsOutput
@@ -187,6 +188,7 @@ class MetricBucketViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Met
 
     permission_classes = [WatchesOrOperates]
     serializer_class = outputs.MetricBucketOutput
+    pagination_class = LongPages
     filterset_class = MetricBucketFilter
     ordering_fields = ["minute", "metric"]
     ordering = ["-minute", "metric", "site", "label", "bucket"]
@@ -202,6 +204,7 @@ class SystemSampleViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Sys
 
     permission_classes = [WatchesOrOperates]
     serializer_class = outputs.SystemSampleOutput
+    pagination_class = LongPages
     filterset_class = SystemSampleFilter
     ordering_fields = ["at", "cpu_percent", "memory_percent", "rss_bytes"]
     ordering = ["-at"]

@@ -2,6 +2,7 @@
 
 import django_filters as filters
 
+from apps.common.filters import AnyOfFilter
 from apps.common.moments import FilterSet, MomentFilter
 from apps.tokens.models import Account, LoginAttempt, Site, StoredToken, TokenRequest
 from apps.tokens.models.attempts import Outcome
@@ -40,9 +41,9 @@ class StoredTokenFilter(FilterSet):
 class TokenRequestFilter(FilterSet):
     site = filters.CharFilter(field_name="site__slug")
     account = filters.CharFilter(field_name="account__username")
-    status = filters.MultipleChoiceFilter(choices=Status.choices)
-    reason = filters.MultipleChoiceFilter(choices=Reason.choices)
-    queue = filters.MultipleChoiceFilter(choices=Queue.choices)
+    status = AnyOfFilter(choices=Status.choices)
+    reason = AnyOfFilter(choices=Reason.choices)
+    queue = AnyOfFilter(choices=Queue.choices)
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
@@ -57,6 +58,7 @@ class LoginAttemptFilter(FilterSet):
     outcome = filters.ChoiceFilter(choices=[c for c in Outcome.choices if c[0]])
     open = filters.BooleanFilter(field_name="finished_at", lookup_expr="isnull")
     started_after = MomentFilter(field_name="started_at", lookup_expr="gte")
+    started_before = MomentFilter(field_name="started_at", lookup_expr="lt")
 
     class Meta:
         model = LoginAttempt

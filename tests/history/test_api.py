@@ -104,7 +104,7 @@ def test_a_request_id_is_found_however_old_it_is(api):
 
 
 def test_counting_stops_at_the_limit(api, three, monkeypatch):
-    monkeypatch.setattr("apps.history.pagination.COUNT_LIMIT", 2)
+    monkeypatch.setattr("apps.common.pagination.COUNT_LIMIT", 2)
     answer = api.get(URL).json()
     assert (answer["count"], answer["count_is_exact"]) == (2, False)
 

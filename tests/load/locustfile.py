@@ -13,10 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import gevent
 from locust import FastHttpUser, between, events, task
 
 from tests.load.operations import OPERATIONS, Call, Facts, Kind, choose, create_account
 
+# After so many requests the run ends before its time; 0: it does not.
+ENOUGH: Final = int(os.environ.get("LOAD_ENOUGH", "0"))
 BEAT_S: Final = float(os.environ.get("LOAD_BEAT_S", "2"))
 _facts: Final = Facts.read(Path(os.environ["LOAD_FACTS"]))
 _names: Final = {f"{one.kind}|{one.name}": one for one in OPERATIONS}
@@ -95,6 +98,17 @@ def _note(
     name: str, response_time: float, start_time: float, exception: BaseException | None, **_: Any
 ) -> None:
     _samples.append((name, start_time, response_time, str(exception) if exception else ""))
+
+
+@events.test_start.add_listener
+def _end_early(environment: Any, **_: Any) -> None:
+    def watch() -> None:
+        while len(_samples) < ENOUGH:
+            gevent.sleep(0.05)
+        environment.runner.quit()
+
+    if ENOUGH:
+        gevent.spawn(watch)
 
 
 @events.quitting.add_listener

@@ -12,7 +12,7 @@ from tests.load import judge, world
 from tests.load.__main__ import parser
 from tests.load.judge import Sample
 from tests.load.operations import API, OPERATIONS, Kind
-from tests.load.running import Users
+from tests.load.users import Users
 
 pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures"]
 # What streams a whole table is no read of C9.
@@ -106,11 +106,6 @@ def test_users_are_numbers():
 
 
 # What users do -------------------------------------------------------------------------------
-@pytest.fixture
-def facts(lab, transactional_db):  # PostgreSQL gathers its statistics outside a transaction
-    return world.build(lab, users=1, rows=300, accounts=5)
-
-
 def test_everything_that_users_do_is_answered_as_they_expect(facts):
     client = Client(headers={"X-API-Key": facts.keys[0]})
     dice = random.Random(1)
@@ -147,8 +142,8 @@ def test_a_small_load_is_measured(stack, lab_of_the_session, tmp_path):
     world.build(lab_of_the_session, users=8, rows=300, accounts=5).write(tmp_path / "facts.json")
     users = Users(stack.url, tmp_path)
 
-    mixed = users.act("Mixed", 8, seconds=3)
-    writes = users.act("Writers", 8, seconds=2, beat_s=1)
+    mixed = users.act("Mixed", 8, seconds=60, enough=20)
+    writes = users.act("Writers", 8, seconds=60, beat_s=1, enough=8)
 
     assert {one.failure for one in [*mixed, *writes]} == {""}
     assert "retrieve" in {one.kind for one in mixed}

@@ -5,6 +5,7 @@ from typing import Any, Final
 from django.db.models import Model
 from rest_framework import serializers
 
+from apps.common.output import RowOutput
 from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import EACH_SITE, Severity
 from apps.performance.services import alert_rules, evaluation, notification_channels
@@ -79,7 +80,7 @@ class AlertRuleInput(_Strict):
         return rule
 
 
-class AlertRuleOutput(serializers.ModelSerializer[AlertRule]):
+class AlertRuleOutput(RowOutput[AlertRule]):
     severity = SeverityField()
 
     class Meta:
@@ -87,7 +88,7 @@ class AlertRuleOutput(serializers.ModelSerializer[AlertRule]):
         fields = ["id", *_RULE_FIELDS, "updated_at"]
 
 
-class AlertOutput(serializers.ModelSerializer[Alert]):
+class AlertOutput(RowOutput[Alert]):
     severity = SeverityField()
     state = serializers.CharField(help_text="`open`, `acknowledged` or `resolved`.")
 
@@ -133,7 +134,7 @@ class ChannelInput(_Strict):
         return channel
 
 
-class ChannelOutput(serializers.ModelSerializer[NotificationChannel]):
+class ChannelOutput(RowOutput[NotificationChannel]):
     minimum_severity = SeverityField()
     has_secret = serializers.SerializerMethodField()
 
@@ -154,7 +155,7 @@ class TestOutput(serializers.Serializer[Any]):
     error = serializers.CharField()
 
 
-class DeliveryOutput(serializers.ModelSerializer[NotificationDelivery]):
+class DeliveryOutput(RowOutput[NotificationDelivery]):
     channel_name = serializers.CharField(source="channel.name")
 
     class Meta:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.common.output import RowOutput
 from apps.performance.models import MetricBucket, MetricReset, SystemSample
 
 
@@ -71,21 +72,21 @@ class PointOutput(serializers.Serializer[Any]):
     values = DistributionOutput()
 
 
-class SystemSampleOutput(serializers.ModelSerializer[SystemSample]):
+class SystemSampleOutput(RowOutput[SystemSample]):
     class Meta:
         model = SystemSample
         fields = "__all__"
         read_only_fields = [field.name for field in SystemSample._meta.fields]
 
 
-class MetricBucketOutput(serializers.ModelSerializer[MetricBucket]):
+class MetricBucketOutput(RowOutput[MetricBucket]):
     class Meta:
         model = MetricBucket
         fields = "__all__"
         read_only_fields = [field.name for field in MetricBucket._meta.fields]
 
 
-class MetricResetOutput(serializers.ModelSerializer[MetricReset]):
+class MetricResetOutput(RowOutput[MetricReset]):
     class Meta:
         model = MetricReset
         fields = ["id", "since", "by"]

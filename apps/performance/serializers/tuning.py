@@ -5,6 +5,7 @@ from typing import Any, Final
 from rest_framework import serializers
 
 from apps.common.errors import ValidationFailed
+from apps.common.output import RowOutput
 from apps.performance.models import LimitChange, TuningBounds
 from apps.performance.services.simulation import Limits
 from apps.performance.services.tuning import WINDOW_S
@@ -28,7 +29,7 @@ class RecommendationOutput(serializers.Serializer[Any]):
     numbers = serializers.JSONField()
 
 
-class LimitChangeOutput(serializers.ModelSerializer[LimitChange]):
+class LimitChangeOutput(RowOutput[LimitChange]):
     class Meta:
         model = LimitChange
         fields = [

@@ -42,20 +42,11 @@ STATUS: Final = {
     Severity.HIGH: "unhealthy",
 }
 HEALTHY: Final = "healthy"
-CHECKS: Final[tuple[Check, ...]] = (
-    DatabaseCheck(),
-    CacheCheck(),
-    QueueCheck(),
-    WorkersCheck(),
-    DiskCheck(),
-    ClockCheck(),
-    KeysCheck(),
-    MigrationsCheck(),
-    SelectionCheck(),
-)
 # What cannot change without a restart or a person's work is not asked for at every probe.
 READY_FOR_S: Final = 60.0
 NOT_READY_FOR_S: Final = 1.0
+# How old the report may be that a program gets: a hundred who ask at once are told the same.
+REPORT_FOR_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +77,50 @@ class Readiness:
     reasons: tuple[str, ...]
 
 
-def check(checks: Iterable[Check] = CHECKS) -> HealthReport:
+class Remembered:
+    """The last result of a check whose answer lasts; a good one longer than a bad one."""
+
+    def __init__(self, one: Check, *, run: Callable[[Check], CheckResult] | None = None) -> None:
+        self.name, self.needs_database = one.name, one.needs_database
+        self._check, self._run = one, run
+        self._lock = threading.Lock()
+        self._kept: tuple[float, CheckResult] | None = None
+
+    def result(self) -> CheckResult:
+        """Return what was found at most a minute ago, a second if it was bad."""
+        with self._lock:
+            now = clock.monotonic()
+            if self._kept is None or now >= self._kept[0]:
+                found = (self._run or _run)(self._check)
+                self._kept = (now + (NOT_READY_FOR_S if found.reasons else READY_FOR_S), found)
+            return self._kept[1]
+
+    def forget(self) -> None:
+        """Ask again next time."""
+        self._kept = None
+
+
+_MIGRATIONS: Final = Remembered(MigrationsCheck())
+_KEYS: Final = Remembered(KeysCheck())
+CHECKS: Final[tuple[Check | Remembered, ...]] = (
+    DatabaseCheck(),
+    CacheCheck(),
+    QueueCheck(),
+    WorkersCheck(),
+    DiskCheck(),
+    ClockCheck(),
+    _KEYS,
+    _MIGRATIONS,
+    SelectionCheck(),
+)
+
+
+def check(checks: Iterable[Check | Remembered] = CHECKS) -> HealthReport:
     """Run all checks, one after the other, and look at the open alerts. Raises nothing."""
     results: list[CheckResult] = []
     database = True
     for one in checks:
-        result = _run(one) if database or not one.needs_database else _skipped(one)
+        result = _result(one) if database or not one.needs_database else _skipped(one)
         database = database and not any(r.code == "database_down" for r in result.reasons)
         results.append(result)
     if database:
@@ -102,6 +131,29 @@ def check(checks: Iterable[Check] = CHECKS) -> HealthReport:
     )
     status = STATUS[found[0].severity] if found else HEALTHY
     return HealthReport(status=status, reasons=tuple(found), checks=tuple(results))
+
+
+class Recent:
+    """The newest report of this process, made by one of those who ask for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[float, HealthReport] | None = None
+
+    def report(self) -> HealthReport:
+        """Return a report that is at most a second old."""
+        with self._lock:
+            if self._kept is None or clock.monotonic() >= self._kept[0]:
+                found = check()
+                self._kept = (clock.monotonic() + REPORT_FOR_S, found)
+            return self._kept[1]
+
+    def forget(self) -> None:
+        """Look again next time."""
+        self._kept = None
+
+
+RECENT: Final = Recent()
 
 
 def readiness() -> Readiness:
@@ -153,26 +205,8 @@ class _PingCheck:
         return {}
 
 
-class Remembered:
-    """The last result of a check whose answer lasts; a good one longer than a bad one."""
-
-    def __init__(self, one: Check, *, run: Callable[[Check], CheckResult] | None = None) -> None:
-        self._check, self._run = one, run or _run
-        self._lock = threading.Lock()
-        self._kept: tuple[float, CheckResult] | None = None
-
-    def result(self) -> CheckResult:
-        """Return what was found at most a minute ago, a second if it was bad."""
-        with self._lock:
-            now = clock.monotonic()
-            if self._kept is None or now >= self._kept[0]:
-                found = self._run(self._check)
-                self._kept = (now + (NOT_READY_FOR_S if found.reasons else READY_FOR_S), found)
-            return self._kept[1]
-
-    def forget(self) -> None:
-        """Ask again next time."""
-        self._kept = None
+def _result(one: Check | Remembered) -> CheckResult:
+    return one.result() if isinstance(one, Remembered) else _run(one)
 
 
 def _run(one: Check) -> CheckResult:
@@ -201,7 +235,7 @@ def _failure(one: Check, error: Exception) -> Reason:
     return reason(f"{one.name}_failed", Severity.HIGH, text)
 
 
-def _skipped(one: Check) -> CheckResult:
+def _skipped(one: Check | Remembered) -> CheckResult:
     return CheckResult(name=one.name, status="skipped")
 
 
@@ -212,7 +246,3 @@ def _ping() -> CheckResult:
 def _holds_tokens() -> bool:
     space = cache_runtime().spaces.get("tokens")
     return space is not None and space.size()[0] > 0
-
-
-_MIGRATIONS: Final = Remembered(MigrationsCheck())
-_KEYS: Final = Remembered(KeysCheck())

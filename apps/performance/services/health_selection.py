@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from apps.common import clock
 from apps.performance.models.alerts import Severity
@@ -11,6 +12,8 @@ from apps.tokens.models import Account, AdmissionLimits, Site, SiteBreaker, Stor
 from apps.tokens.models.breakers import BreakerState
 from apps.tokens.services import hours, selection
 
+# Nothing is decided by these, and of many accounts they are most of what there is.
+UNREAD: Final = ("secrets", "labels", "site__recipe", "site__allowed_hosts", "site__proxy")
 SHUT: Final = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 
 
@@ -46,7 +49,7 @@ class SelectionCheck:
         sites = list(Site.objects.filter(enabled=True))
         closed = hours.closed_sites(sites, limits, at=at)
         open_sites = [site for site in sites if site.pk not in closed]
-        verdicts = [_verdict(site, at=at, limits=limits) for site in open_sites]
+        verdicts = _verdicts(open_sites, at=at, limits=limits)
         found = _reasons([verdict for verdict in verdicts if verdict.accounts])
         shut = SiteBreaker.objects.filter(site__in=open_sites, state__in=SHUT)
         found += [
@@ -63,15 +66,22 @@ class SelectionCheck:
         return facts
 
 
-def _verdict(site: Site, *, at: datetime, limits: AdmissionLimits) -> _Verdict:
-    rows = Account.objects.filter(site=site)
-    judged = selection.judge(rows, site=site, at=at, limits=limits)
-    return _Verdict(
-        site=site.slug,
-        accounts=len(judged),
-        refused=tuple(found.why_not.code for found in judged if found.why_not is not None),
-        tokens=StoredToken.objects.usable(at=at).filter(account__site=site).exists(),
-    )
+def _verdicts(sites: list[Site], *, at: datetime, limits: AdmissionLimits) -> list[_Verdict]:
+    rows = Account.objects.filter(site__in=sites).select_related("site").order_by()
+    judged: dict[UUID, list[selection.Judged]] = {site.pk: [] for site in sites}
+    for one in selection.judge_all(rows.defer(*UNREAD), at=at, limits=limits):
+        judged[one.account.site_id].append(one)
+    tokens = StoredToken.objects.usable(at=at).filter(account__site__in=sites)
+    holding = set(tokens.order_by().values_list("account__site", flat=True).distinct())
+    return [
+        _Verdict(
+            site=site.slug,
+            accounts=len(judged[site.pk]),
+            refused=tuple(one.why_not.code for one in judged[site.pk] if one.why_not is not None),
+            tokens=site.pk in holding,
+        )
+        for site in sites
+    ]
 
 
 def _reasons(verdicts: list[_Verdict]) -> list[Reason]:

@@ -1,9 +1,11 @@
 """Work: logins being made, and the processes that make them."""
 
 import uuid
+from typing import Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Cast, Concat
 
 from apps.tokens.models.requests import TokenRequest
 from apps.tokens.models.sites import Account, Site
@@ -49,6 +51,13 @@ class Outcome(models.TextChoices):
     LOST = "lost", "Worker died or went silent"
 
 
+class LoginAttemptQuerySet(models.QuerySet["LoginAttempt"]):
+    def named(self) -> Self:
+        """With `owner_name`, the worker as it calls itself."""
+        pid = Cast("owner__pid", models.CharField())
+        return self.annotate(owner_name=Concat("owner__host", models.Value(":"), pid))
+
+
 class LoginAttempt(models.Model):
     """One login (or refresh) being made for a request. Open attempts are the permits.
 
@@ -81,6 +90,8 @@ class LoginAttempt(models.Model):
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     used_refresh_token = models.BooleanField(default=False)
+
+    objects = LoginAttemptQuerySet.as_manager()
 
     class Meta:
         ordering = ["-started_at"]

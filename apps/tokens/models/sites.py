@@ -1,9 +1,11 @@
 """Sites, and the accounts that log in there."""
 
 import uuid
+from typing import Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.functions import Coalesce
 
 from apps.common.fields import EncryptedJSONField
 
@@ -22,6 +24,14 @@ class HandOut(models.TextChoices):
     BEST = "best", "The one that lives longest"
     STICKY = "sticky", "The same one for the same caller"
     SPREAD = "spread", "A random one"
+
+
+class SiteQuerySet(models.QuerySet["Site"]):
+    def with_counts(self) -> Self:
+        """With `accounts_count`, in a way that costs nothing where it is not read."""
+        own = Account.objects.filter(site=models.OuterRef("pk")).order_by().values("site")
+        counted = models.Subquery(own.annotate(n=models.Count("pk")).values("n"))
+        return self.annotate(accounts_count=Coalesce(counted, 0))
 
 
 class Site(models.Model):
@@ -121,6 +131,8 @@ class Site(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = SiteQuerySet.as_manager()
 
     class Meta:
         ordering = ["slug"]

@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.common.output import RowOutput
 from apps.tokens.models import BreakerTransition, SiteBreaker
 from apps.tokens.models.breakers import BreakerState
 from apps.tokens.serializers.acquire import StrictSerializer
@@ -60,7 +61,7 @@ class BreakerInput(StrictSerializer):
     )
 
 
-class SiteBreakerOutput(serializers.ModelSerializer[SiteBreaker]):
+class SiteBreakerOutput(RowOutput[SiteBreaker]):
     site = serializers.CharField(source="site.slug")
 
     class Meta:
@@ -68,7 +69,7 @@ class SiteBreakerOutput(serializers.ModelSerializer[SiteBreaker]):
         fields = ["site", "state", "failures_in_a_row", "trips", "open_until", "changed_at"]
 
 
-class BreakerTransitionOutput(serializers.ModelSerializer[BreakerTransition]):
+class BreakerTransitionOutput(RowOutput[BreakerTransition]):
     site = serializers.CharField(source="site.slug")
 
     class Meta:

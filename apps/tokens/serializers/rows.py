@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.common.output import RowOutput
 from apps.tokens.connectors.registry import names
 from apps.tokens.errors import UnknownSite
 from apps.tokens.models import (
@@ -87,7 +88,7 @@ class SiteInput(_Strict, serializers.ModelSerializer[Site]):
         return instance
 
 
-class SiteOutput(serializers.ModelSerializer[Site]):
+class SiteOutput(RowOutput[Site]):
     accounts_count = serializers.IntegerField(read_only=True)
 
     class Meta:
@@ -101,6 +102,7 @@ class SiteOutput(serializers.ModelSerializer[Site]):
             "created_at",
             "updated_at",
         ]
+        annotated = ("accounts_count",)
 
 
 class AccountInput(_Strict, serializers.ModelSerializer[Account]):
@@ -148,7 +150,7 @@ class AccountInput(_Strict, serializers.ModelSerializer[Account]):
         return instance
 
 
-class AccountOutput(serializers.ModelSerializer[Account]):
+class AccountOutput(RowOutput[Account]):
     """An account; of its secrets only their names."""
 
     site = serializers.CharField(source="site.slug")
@@ -187,7 +189,7 @@ class AllowAttemptInput(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=300)
 
 
-class StoredTokenOutput(serializers.ModelSerializer[StoredToken]):
+class StoredTokenOutput(RowOutput[StoredToken]):
     """What is known of a token, without the token."""
 
     site = serializers.CharField(source="account.site.slug")
@@ -212,7 +214,7 @@ class StoredTokenOutput(serializers.ModelSerializer[StoredToken]):
         ]
 
 
-class TokenRequestOutput(serializers.ModelSerializer[TokenRequest]):
+class TokenRequestOutput(RowOutput[TokenRequest]):
     site = serializers.CharField(source="site.slug")
     account = serializers.CharField(source="account.username", default=None)
 
@@ -270,10 +272,10 @@ class CancelOutput(serializers.Serializer[Any]):
     cancelled = serializers.BooleanField(help_text="False while others are interested.")
 
 
-class LoginAttemptOutput(serializers.ModelSerializer[LoginAttempt]):
+class LoginAttemptOutput(RowOutput[LoginAttempt]):
     site = serializers.CharField(source="site.slug")
     account = serializers.CharField(source="account.username")
-    owner = serializers.CharField(source="owner.__str__")
+    owner = serializers.CharField(source="owner_name")
 
     class Meta:
         model = LoginAttempt
@@ -295,9 +297,10 @@ class LoginAttemptOutput(serializers.ModelSerializer[LoginAttempt]):
             "concurrency_at_start",
             "used_refresh_token",
         ]
+        annotated = ("owner_name",)
 
 
-class WorkerProcessOutput(serializers.ModelSerializer[WorkerProcess]):
+class WorkerProcessOutput(RowOutput[WorkerProcess]):
     class Meta:
         model = WorkerProcess
         fields = [
@@ -313,7 +316,7 @@ class WorkerProcessOutput(serializers.ModelSerializer[WorkerProcess]):
         ]
 
 
-class RecoveryActionOutput(serializers.ModelSerializer[RecoveryAction]):
+class RecoveryActionOutput(RowOutput[RecoveryAction]):
     class Meta:
         model = RecoveryAction
         fields = ["id", "at", "kind", "subject", "details"]

@@ -106,17 +106,25 @@ def site(row: Site) -> SiteExplanation:
         .order_by("order_at")
         .first()
     )
-    accounts = _verdicts(row, head.account if head else None, at=at, limits=limits)
-    first = next((found.account for found in accounts if found.position == 1), None)
+    accounts = _verdicts(row, None, at=at, limits=limits)
     return SiteExplanation(
         at=at,
         waiting_for=tuple(waiting_for),
         queued=TokenRequest.objects.filter(site=row, status=Status.QUEUED).count(),
         running=row.logins.filter(outcome=Outcome.OPEN).count(),
         next_request=str(head.pk) if head else None,
-        next_account=first if head else None,
-        accounts=_verdicts(row, None, at=at, limits=limits),
+        next_account=_next_account(head, accounts) if head else None,
+        accounts=accounts,
     )
+
+
+def _next_account(head: TokenRequest, accounts: tuple[AccountVerdict, ...]) -> str | None:
+    """Return the account that the request would log in as: its own, or the first by rank."""
+    own = head.account.username if head.account else None
+    for found in accounts:
+        if found.eligible and (found.account == own if own else found.position == 1):
+            return found.account
+    return None
 
 
 def opening(row: Site) -> Waiting | None:

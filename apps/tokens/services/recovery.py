@@ -70,10 +70,10 @@ def sweep() -> SweepReport:
 
 def suspects() -> QuerySet[LoginAttempt]:
     """Return the open logins whose owner's lease is over: their permits are still held."""
-    silent = LoginAttempt.objects.filter(
+    silent = LoginAttempt.objects.named().filter(
         outcome=Outcome.OPEN, owner__lease_until__lte=database_now()
     )
-    return silent.select_related("site", "account", "owner").order_by("deadline")
+    return silent.select_related("site", "account").order_by("deadline")
 
 
 def wake_stale_waiters() -> int:

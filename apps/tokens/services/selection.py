@@ -1,6 +1,7 @@
 """Which account logs in. One predicate says who may; a strategy says who does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -83,7 +84,8 @@ def judge(
     go by it, so none of them can promise what another denies.
     """
     rows = list(with_facts(accounts))
-    spent = _spent_budgets(rows, site=site, at=at)
+    recent = LoginAttempt.objects.filter(account__in=rows)
+    spent = _spent_budgets(recent, sites=[site], at=at)
     return [
         Judged(account=row, why_not=_why_not(row, spent=spent, at=at, limits=limits))
         for row in rows
@@ -93,9 +95,17 @@ def judge(
 def judge_all(
     accounts: QuerySet[Account], *, at: datetime, limits: AdmissionLimits
 ) -> list[Judged]:
-    """Do as `judge` for accounts of any sites, selected with their sites, in two queries."""
+    """Do as `judge` for accounts of any sites, selected with their sites.
+
+    Two or three queries in all, one or two more for each further length of a budget's window.
+    """
     rows = list(with_facts(accounts))
-    spent = _spent_at_all_sites(rows, at=at)
+    sites = {row.site_id: row.site for row in rows}.values()
+    spent: dict[UUID, datetime] = {}
+    for window_s in {site.budget_window_s for site in sites}:
+        alike = [site for site in sites if site.budget_window_s == window_s]
+        logins = LoginAttempt.objects.filter(site__in=alike)
+        spent |= _spent_budgets(logins, sites=alike, at=at)
     return [
         Judged(account=row, why_not=_why_not(row, spent=spent, at=at, limits=limits))
         for row in rows
@@ -170,33 +180,25 @@ def _why_not(
 
 
 def _spent_budgets(
-    accounts: Sequence[Account], *, site: Site, at: datetime
+    logins: QuerySet[LoginAttempt], *, sites: Collection[Site], at: datetime
 ) -> dict[UUID, datetime]:
-    """Return when each account whose login budget is spent may log in again."""
-    window = timedelta(seconds=site.budget_window_s)
-    recent = LoginAttempt.objects.filter(account__in=accounts, started_at__gt=at - window)
-    counts = recent.order_by().values_list("account").annotate(n=Count("pk"))
-    return {
-        pk: nth_newest(recent.filter(account=pk), site.budget_per_account) + window
-        for pk, n in counts
-        if n >= site.budget_per_account
-    }
+    """Return when each account whose login budget is spent may log in again.
 
-
-def _spent_at_all_sites(accounts: Sequence[Account], *, at: datetime) -> dict[UUID, datetime]:
-    """Return the same as `_spent_budgets`, where each site has a budget and a window of its own."""
-    longest_s = max((row.site.budget_window_s for row in accounts), default=0)
-    recent = LoginAttempt.objects.filter(started_at__gt=at - timedelta(seconds=longest_s))
-    starts: dict[UUID, list[datetime]] = {}
-    for pk, started_at in recent.order_by("-started_at").values_list("account", "started_at"):
-        starts.setdefault(pk, []).append(started_at)
-    spent = {}
-    for row in accounts:
-        window, budget = timedelta(seconds=row.site.budget_window_s), row.site.budget_per_account
-        inside = [start for start in starts.get(row.pk, ()) if start > at - window]
-        if len(inside) >= budget:
-            spent[row.pk] = inside[budget - 1] + window
-    return spent
+    The sites' windows are equally long; `logins` are those of their accounts to look at.
+    """
+    budgets = {site.pk: site.budget_per_account for site in sites}
+    window = max((timedelta(seconds=site.budget_window_s) for site in sites), default=timedelta())
+    recent = logins.filter(started_at__gt=at - window)
+    counts = recent.order_by().values_list("site", "account").annotate(n=Count("pk"))
+    spent = {pk: budgets[site] for site, pk, n in counts if n >= budgets[site]}
+    if not spent:
+        return {}
+    starts: defaultdict[UUID, list[datetime]] = defaultdict(list)
+    newest_first = recent.filter(account__in=spent).order_by("-started_at")
+    for pk, started_at in newest_first.values_list("account", "started_at"):
+        starts[pk].append(started_at)
+    # One may have begun since they were counted: the newest of the budget decides all the same.
+    return {pk: starts[pk][budget - 1] + window for pk, budget in spent.items()}
 
 
 def nth_newest(logins: QuerySet[LoginAttempt], n: int) -> datetime:

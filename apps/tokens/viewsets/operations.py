@@ -69,6 +69,8 @@ class SiteBreakerViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Site
     filterset_fields = ["state"]
     ordering_fields = ["changed_at", "trips"]
     ordering = ["site__slug"]
+    # Asked for as it is shown: by the slug of its site.
+    lookup_field, lookup_url_kwarg = "site__slug", "site"
     queryset = SiteBreaker.objects.select_related("site")
 
 

@@ -17,6 +17,7 @@ from apps.access.contracts import Scope
 from apps.access.permissions import scope
 from apps.access.services import principal_of, require
 from apps.common.database import is_unavailable
+from apps.common.pagination import LongPages
 from apps.tokens.filters import LoginAttemptFilter, TokenRequestFilter
 from apps.tokens.models import LoginAttempt, TokenRequest
 from apps.tokens.serializers.explain import RequestExplanationOutput
@@ -38,6 +39,7 @@ class TokenRequestViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Tok
 
     permission_classes = [scope(read=Scope.REQUESTS_READ)]
     serializer_class = TokenRequestOutput
+    pagination_class = LongPages
     filterset_class = TokenRequestFilter
     ordering_fields = ["created_at", "finished_at", "order_at", "attempts"]
     ordering = ["-created_at"]
@@ -99,10 +101,11 @@ class LoginAttemptViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Log
 
     permission_classes = [scope(read=Scope.REQUESTS_READ)]
     serializer_class = LoginAttemptOutput
+    pagination_class = LongPages
     filterset_class = LoginAttemptFilter
     ordering_fields = ["started_at", "finished_at"]
     ordering = ["-started_at"]
-    queryset = LoginAttempt.objects.select_related("site", "account", "owner")
+    queryset = LoginAttempt.objects.named().select_related("site", "account")
 
     def get_queryset(self) -> QuerySet[LoginAttempt]:
         principal = principal_of(self.request)

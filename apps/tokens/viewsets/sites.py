@@ -1,8 +1,8 @@
 """Sites and accounts. Changing where a site may talk to is a permission of its own."""
 
-from typing import Any
+from typing import Any, Final
 
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
 from rest_framework.decorators import action
@@ -37,6 +37,12 @@ from apps.tokens.serializers.rows import (
 )
 from apps.tokens.services import accounts, breaker, directory, explain, locks, sites
 from apps.tokens.viewsets.scoping import audit_of, granted, granted_sites
+
+# What the list of accounts reads.
+SHOWN: Final = (
+    *("site__slug", "secrets"),
+    *(name for name in AccountOutput.Meta.fields if name not in ("site", "secret_names")),
+)
 
 
 class _WriteThenShow:
@@ -84,7 +90,7 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
     queryset = Site.objects.all()
 
     def get_queryset(self) -> QuerySet[Site]:
-        rows = super().get_queryset().annotate(accounts_count=Count("accounts"))
+        rows = Site.objects.with_counts()
         whole = self.action not in ("list", "retrieve")
         return granted_sites(rows, principal_of(self.request), whole=whole)
 
@@ -197,7 +203,11 @@ class AccountViewSet(_WriteThenShow, ModelViewSet[Account]):
     queryset = Account.objects.select_related("site")
 
     def get_queryset(self) -> QuerySet[Account]:
-        return granted(super().get_queryset(), principal_of(self.request), site="site")
+        rows = super().get_queryset()
+        if self.action == "list":
+            # Of each account's site only its name is shown: leave its recipe where it is.
+            rows = rows.only(*SHOWN)
+        return granted(rows, principal_of(self.request), site="site")
 
     def get_serializer_class(self) -> type[BaseSerializer[Account]]:
         return AccountOutput if self.request.method == "GET" else AccountInput

@@ -11,10 +11,12 @@ def quiet(settings, monkeypatch, db):
     monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
     AlertRule.objects.all().delete()
     NotificationChannel.objects.all().delete()
-    health._KEYS.forget()
-    health._MIGRATIONS.forget()
-    cache.clear_all()
+    _forget()
     yield
-    health._KEYS.forget()
-    health._MIGRATIONS.forget()
+    _forget()
+
+
+def _forget():
+    for kept in (health._KEYS, health._MIGRATIONS, health.RECENT):
+        kept.forget()
     cache.clear_all()

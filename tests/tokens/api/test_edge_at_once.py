@@ -12,6 +12,7 @@ from apps.access import leases
 from apps.access.contracts import Grant
 from apps.access.keycache import CACHE
 from apps.caching import services as cache
+from apps.common import clock
 from apps.tokens.models import StoredToken
 from apps.tokens.services import threads
 from tests.tokens.api.conftest import API, over_the_edge
@@ -24,6 +25,14 @@ NAMED = {"site": "court_zxfw", "account": "alice", "purpose": "filing"}
 @pytest.fixture(params=[NAMED, {"site": "court_zxfw"}], ids=["named", "any"])
 def body(request):
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _standing_clocks(monkeypatch):
+    """Nothing held ends by itself: no allowance with its minute, no copy with its seconds."""
+    monkeypatch.setattr(leases, "WINDOW_S", 10**9)
+    now = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
 
 
 @pytest.fixture
