@@ -115,32 +115,40 @@ def _refuse_taken_port(port: int, instead: str) -> None:
             ) from error
 
 
-def _first_token(children: Children, base: str, api_key: str) -> Mapping[str, Any]:
-    """Ask as any program would; return the answer. Raises ChildEnded, CannotStart."""
+def _first_token(children: Children, base: str, api_key: str) -> Mapping[str, Any] | None:
+    """Ask as any program would; return the answer, or say why there is none.
+
+    The demonstration site is the owner's to change, pause or break: that ends nothing else.
+    """
     deadline = time.monotonic() + TOKEN_TIMEOUT_S
-    body = json.dumps({**DEMO, "max_wait_s": 5, "purpose": "first start"}).encode()
+    _say(f"Asking for a token of {DEMO['account']} at {DEMO['site']} ...")
+    status, answer = 0, {}
+    while time.monotonic() < deadline:
+        children.check()
+        status, answer = _acquire(base, api_key)
+        if status == 200:
+            return answer
+        if status not in (202, 503) or answer.get("waiting_for"):
+            break
+        time.sleep(0.5)
+    _say(f"No token; the answer was {status}: {json.dumps(answer, ensure_ascii=False)}")
+    return None
+
+
+def _acquire(base: str, api_key: str) -> tuple[int, dict[str, Any]]:
+    """Call the API once; return status and content."""
     request = urllib.request.Request(  # noqa: S310  # our own address
         f"{base}{API}/tokens/acquire",
-        data=body,
+        data=json.dumps({**DEMO, "max_wait_s": 5, "purpose": "first start"}).encode(),
         headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
     )
-    _say(f"Asking for a token of {DEMO['account']} at {DEMO['site']} ...")
     # A proxy of the caller's environment has no business between us and ourselves.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while True:
-        children.check()
-        try:
-            with opener.open(request, timeout=30) as response:
-                answer: dict[str, Any] = json.load(response)
-                if response.status == 200:
-                    return answer
-        except urllib.error.HTTPError as error:
-            answer = {"status": error.code, "answer": error.read(2_000).decode(errors="replace")}
-            if error.code != 503:
-                raise CannotStart(f"The demonstration login failed: {answer}") from error
-        if time.monotonic() > deadline:
-            raise CannotStart(f"No token within {TOKEN_TIMEOUT_S} s; the last answer: {answer}")
-        time.sleep(0.5)
+    try:
+        with opener.open(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, {"answer": error.read(2_000).decode(errors="replace")}
 
 
 def _summary(base: str, prepared: Prepared, token: Mapping[str, Any] | None, *, demo: bool) -> str:

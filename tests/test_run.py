@@ -304,6 +304,28 @@ def test_a_taken_port_is_a_clear_error():
             launcher._refuse_taken_port(port, "another with --port")
 
 
+@pytest.mark.parametrize(
+    ("answers", "asked", "said"),
+    [
+        ([(202, {}), (503, {}), (200, {"id": 1})], 3, ""),
+        ([(202, {"waiting_for": {"code": "site_paused"}})], 1, "site_paused"),
+        ([(404, {"answer": "unknown_account"})], 1, "unknown_account"),
+    ],
+)
+def test_a_demonstration_that_cannot_log_in_ends_nothing(
+    children, monkeypatch, capsys, answers, asked, said
+):
+    calls = []
+    monkeypatch.setattr(launcher, "_acquire", lambda *_: calls.append(1) or answers[len(calls) - 1])
+    monkeypatch.setattr(launcher.time, "sleep", lambda _s: None)
+
+    token = launcher._first_token(children, "http://127.0.0.1:1", "key")
+
+    assert len(calls) == asked
+    assert (token is None) == bool(said)
+    assert said in capsys.readouterr().out
+
+
 # The first start -----------------------------------------------------------------------------
 @pytest.fixture
 def data_folder(transactional_db, settings, tmp_path: Path) -> Path:

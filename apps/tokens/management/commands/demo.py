@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.tokens.faultlab.recipes import allowed_hosts, json_recipe
-from apps.tokens.models import Account, Site
+from apps.tokens.models import Account, Site, StoredToken
 from apps.tokens.services import accounts, sites
 
 SITE = "court_zxfw"
@@ -24,13 +24,22 @@ class Command(BaseCommand):
         if not settings.LATCHKEY_ALLOW_FAULT_LAB:
             raise CommandError("The demonstration site is not for production settings.")
         url = options["lab"].rstrip("/")
-        site = Site.objects.filter(slug=SITE).first() or Site(slug=SITE)
-        site.name = "Court filing portal (demonstration)"
-        site.connector = "http_recipe"
-        site.recipe = json_recipe(url, SITE)
-        site.allowed_hosts = list(allowed_hosts(url))
-        sites.save(site)
+        recipe = json_recipe(url, SITE)
+        site = Site.objects.filter(slug=SITE).first()
+        if site is None:
+            hosts = list(allowed_hosts(url))
+            name = "Court filing portal (demonstration)"
+            site = Site(
+                slug=SITE, name=name, connector="http_recipe", recipe=recipe, allowed_hosts=hosts
+            )
+            sites.save(site)
+        elif site.recipe != recipe:
+            self.stdout.write(f"Site {SITE} is not the demonstration any more; it stays as it is.")
+            return
         account = Account.objects.filter(site=site, username=USERNAME).first()
         if account is None:
             accounts.create(Account(site=site, username=USERNAME), {"password": PASSWORD})
+        # A fault lab that has just begun knows no session of an earlier one.
+        for token in StoredToken.objects.filter(account__site=site, revoked_at=None):
+            accounts.revoke(token, reason="lab restarted")
         self.stdout.write(f"Site {SITE} with account {USERNAME} is registered.")
