@@ -122,7 +122,8 @@ def _first_token(children: Children, base: str, api_key: str) -> Mapping[str, An
     """
     deadline = time.monotonic() + TOKEN_TIMEOUT_S
     _say(f"Asking for a token of {DEMO['account']} at {DEMO['site']} ...")
-    status, answer = 0, {}
+    status = 0
+    answer: dict[str, Any] = {}
     while time.monotonic() < deadline:
         children.check()
         status, answer = _acquire(base, api_key)
