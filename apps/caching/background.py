@@ -14,7 +14,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from apps.caching import usage
-from apps.caching.guard import FAILURES, reason_of
+from apps.caching.guard import FAILURES, Away, reason_of
 from apps.caching.keys import EVERYTHING
 from apps.common import clock
 
@@ -128,9 +128,19 @@ class Background:
         before = shared.guard.readable
         well = shared.probe()
         if well and not before:
-            # Whatever Redis could not be told meanwhile is in the table.
+            # Whatever Redis could not be told meanwhile is in the table …
             self.look_now()
+            self._make_up_for(shared)
         return well
+
+    def _make_up_for(self, shared: Shared) -> None:
+        """… or, where the database was down as well, in this process alone."""
+        runtime = self._runtime
+        try:
+            for namespace in sorted(runtime.generations.pending):
+                shared.clear(namespace, runtime.message("c", namespace), shared.patience())
+        except Away:
+            log.warning("cache_clear_untold", reason=shared.guard.reason)
 
     def _listen(self, shared: Shared) -> None:
         pool = shared.pool
@@ -160,9 +170,16 @@ class Background:
                 # Redis answers in order: after the answer everything published before is heard.
                 pubsub.ping()
                 pinged_at = now
+                self._check_life(shared)
             self._runtime.leases.renew(shared)
             if shared.guard.may_probe():
                 self._probe(shared)
+
+    def _check_life(self, shared: Shared) -> None:
+        try:
+            shared.check_life()
+        except Away:
+            log.debug("cache_life_unknown", reason=shared.guard.reason)
 
     def _handle(self, message: dict[str, Any], now: float, heard_at: float) -> float:
         runtime = self._runtime

@@ -1,6 +1,7 @@
 """What the cache hands to others: frozen values."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -71,7 +72,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """`status` is `off` (no Redis configured), `ok` or `degraded`; reasons are short codes."""
+    """`status` is `off` (no Redis configured), `ok` or `degraded`; reasons are short codes.
+
+    `incidents` counts what happened to the shared layer since this process began, by code.
+    """
 
     status: str
     reasons: tuple[str, ...] = ()
@@ -79,8 +83,7 @@ class Health:
     invalidation_live: bool = False
     pending_invalidations: int = 0
     policies_age_s: float = math.inf
-    corrupt_values: int = 0
-    unknown_keys: int = 0
+    incidents: Mapping[str, int] = field(default_factory=dict)
 
 
 HOUR_S: Final = 3_600

@@ -46,9 +46,10 @@ class Generations:
         return stamp == mine or (not self.known and mine == NEVER + NEVER)
 
     @property
-    def pending(self) -> int:
-        """How many namespaces wait for the database to come back."""
-        return len(self._failed)
+    def pending(self) -> frozenset[str]:
+        """The namespaces that wait for the database to come back."""
+        with self._lock:
+            return frozenset(self._failed)
 
     def bump(self, namespace: str) -> bool:
         """Draw a new token now. If the database is down too, this process alone knows for now."""

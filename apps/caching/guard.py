@@ -80,8 +80,9 @@ def reason_of(error: BaseException) -> str:
 class Guard:
     """The judgement of one process on its Redis. Starts as `unproven`: nothing goes through."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, on_worse: Callable[[str], None]) -> None:
         self.timeout_s = timeout_s
+        self._on_worse = on_worse
         self.prompt_s = timeout_s * PROMPT_SHARE
         self.readable = False
         self.writable = False
@@ -133,21 +134,11 @@ class Guard:
 
     def proven(self, *, writable: bool, reason: str = "") -> None:
         """Let calls through: a probe has succeeded."""
-        with self._lock:
-            if not self.readable or self.reason != reason:
-                self.since = clock.now()
-            self.reason = reason
-            self.readable, self.writable = True, writable
-        self._judged.set()
+        self._become(readable=True, writable=writable, reason=reason)
 
     def suspect(self, reason: str) -> None:
         """Let nothing through until a probe has succeeded."""
-        with self._lock:
-            if self.readable or self.reason != reason:
-                self.since = clock.now()
-            self.readable = self.writable = False
-            self.reason = reason
-        self._judged.set()
+        self._become(readable=False, writable=False, reason=reason)
 
     def may_probe(self) -> bool:
         """Say whether it is time for another probe, to one caller only."""
@@ -165,10 +156,20 @@ class Guard:
         if reason in {"pool_exhausted", "error"}:
             return
         if write and (reason in _WRITES_ONLY or reason == "no_permission"):
-            with self._lock:
-                self.writable, self.reason, self.since = False, reason, clock.now()
-            return
-        self.suspect(reason)
+            self._become(readable=self.readable, writable=False, reason=reason)
+        else:
+            self.suspect(reason)
+
+    def _become(self, *, readable: bool, writable: bool, reason: str) -> None:
+        with self._lock:
+            first = self.reason == UNPROVEN and not writable
+            worse = self.readable > readable or self.writable > writable or first
+            if self.readable != readable or self.reason != reason:
+                self.since = clock.now()
+            self.readable, self.writable, self.reason = readable, writable, reason
+        self._judged.set()
+        if worse:
+            self._on_worse(reason)
 
     def _drag(self, took_s: float) -> None:
         now = clock.monotonic()

@@ -25,17 +25,16 @@ def health(runtime: Runtime) -> Health:
             reasons.append("invalidation_not_live")
     if runtime.generations.pending:
         reasons.append("invalidation_pending")
-    reasons += runtime.unreadable.recent()
+    reasons += runtime.incidents.recent()
     working = "off" if shared is None else "ok"
     return Health(
         status="degraded" if reasons else working,
         reasons=tuple(reasons),
         since=shared.guard.since if shared is not None else None,
         invalidation_live=listening,
-        pending_invalidations=runtime.generations.pending,
+        pending_invalidations=len(runtime.generations.pending),
         policies_age_s=runtime.policies.age_s,
-        corrupt_values=runtime.unreadable.counts.get("corrupt_values", 0),
-        unknown_keys=runtime.unreadable.counts.get("unknown_encryption_key", 0),
+        incidents=dict(runtime.incidents.counts),
     )
 
 

@@ -23,6 +23,7 @@ from apps.caching.contracts import Layer, Policy
 from apps.caching.envelope import STAMP_BYTES, Envelope, close, open_envelope
 from apps.caching.flights import Outcome
 from apps.caching.guard import Away, Patience
+from apps.caching.incidents import CORRUPT, FOREIGN
 from apps.caching.leases import LEASE_S
 from apps.caching.local import Space
 from apps.caching.shared import GENERATION_BYTES, Lease, Reading
@@ -119,7 +120,7 @@ def judge(
         if not again:
             space.count(Layer.L2, counters.ERRORS)
             foreign = isinstance(error, CannotOpen) and _foreign(reading.blob)
-            runtime.unreadable.note("unknown_encryption_key" if foreign else "corrupt_values")
+            runtime.incidents.note(FOREIGN if foreign else CORRUPT)
             log.warning("cache_value_unreadable", namespace=namespace, code=error.code)
         return None
     stamp = envelope.stamp

@@ -14,12 +14,12 @@ from apps.caching.contracts import Policy
 from apps.caching.flights import Flights
 from apps.caching.generations import Generations
 from apps.caching.guard import UNPROVEN, Patience
+from apps.caching.incidents import Incidents
 from apps.caching.keys import EVERYTHING, check_namespace
 from apps.caching.leases import HeldLeases
 from apps.caching.local import Space
 from apps.caching.policies import Policies
 from apps.caching.refreshing import Refreshing
-from apps.caching.unreadable import Unreadable
 
 SEPARATOR: Final = "|"
 
@@ -34,8 +34,8 @@ class Runtime:
         self.generations = Generations(self.forget_space)
         self.flights = Flights()
         self.leases = HeldLeases()
-        self.shared = shared_layer.connect()
-        self.unreadable = Unreadable()
+        self.incidents = Incidents()
+        self.shared = shared_layer.connect(self.incidents)
         # Until when (monotonic) this process is known to hear of every invalidation.
         self.told_until = 0.0
         self._lock = Lock()

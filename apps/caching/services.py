@@ -19,6 +19,7 @@ from apps.caching.contracts import Health, Layer, Lookup, Policy, Usage
 from apps.caching.driving import afly, fly
 from apps.caching.flights import Outcome
 from apps.caching.guard import Away
+from apps.caching.incidents import CORRUPT
 from apps.caching.keys import EVERYTHING, digest
 from apps.caching.local import Entry, Space
 from apps.caching.resolving import Wanted
@@ -82,7 +83,7 @@ def get_many(namespace: str, keys: Iterable[str]) -> dict[str, Any]:
             try:
                 found[key] = unpack(hit.envelope.payload)
             except Undecodable:
-                runtime.unreadable.note("corrupt_values")
+                runtime.incidents.note(CORRUPT)
                 continue
             resolving.keep(runtime, space, key, name, hit, ticket=ticket)
     return found
@@ -124,7 +125,7 @@ def lookup(
         return _lookup_of(fly(runtime, space, key, name, wanted, loader))
     except Undecodable:
         # A newer version of this software wrote a kind of value that this one does not know.
-        runtime.unreadable.note("corrupt_values")
+        runtime.incidents.note(CORRUPT)
         return Lookup(loader(), Layer.LOADER)
 
 
@@ -167,7 +168,7 @@ async def alookup(
     try:
         return _lookup_of(await afly(runtime, space, key, name, wanted, loader))
     except Undecodable:
-        runtime.unreadable.note("corrupt_values")
+        runtime.incidents.note(CORRUPT)
         return Lookup(await loader(), Layer.LOADER)
 
 
@@ -294,7 +295,7 @@ def _there(
     try:
         value = unpack(found.envelope.payload)
     except Undecodable:
-        runtime.unreadable.note("corrupt_values")
+        runtime.incidents.note(CORRUPT)
         return None
     resolving.keep(runtime, space, key, name, found, ticket=ticket)
     return value, found

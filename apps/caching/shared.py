@@ -19,6 +19,7 @@ from django.conf import settings
 from django.core.cache import caches
 
 from apps.caching.guard import FAILURES, Guard, Patience, reason_of
+from apps.caching.incidents import RESTARTED, WIPED, Incidents
 from apps.caching.keys import EVERYTHING
 from apps.caching.lines import Command, Lines
 from apps.common import clock
@@ -104,19 +105,23 @@ class Lease:
 class Shared:
     """The shared layer of one process. Every call raises Away when Redis is not to be used."""
 
-    def __init__(self) -> None:
+    def __init__(self, incidents: Incidents) -> None:
+        self.incidents = incidents
         self.prefix = str(settings.CACHES[ALIAS].get("KEY_PREFIX", "")) + "lk"
         # django-redis reads the settings, and makes connections of whatever kind they name.
         client = cast("redis.Redis", caches[ALIAS].client.get_client(write=True))  # type: ignore[attr-defined]
         self.pool = client.connection_pool
         kwargs = self.pool.connection_kwargs
-        self.guard = Guard(float(kwargs.get("socket_timeout") or TIMEOUT_S))
+        self.guard = Guard(float(kwargs.get("socket_timeout") or TIMEOUT_S), incidents.note)
         self.lines = Lines(
             partial(self.pool.connection_class, **kwargs), limit=self.pool.max_connections
         )
         # Channels are common to all databases of a server; keys are not.
         self.channel = f"{self.prefix}:{kwargs.get('db') or 0}:events"
         self.root = f"{self.prefix}:g"
+        # Which life of which server this process has adopted, and where that is written.
+        self._life = ""
+        self._life_name = f"{self.prefix}:run"
 
     def patience(self) -> Patience:
         """Return what one operation may cost when Redis fails."""
@@ -254,9 +259,7 @@ class Shared:
         try:
             # A read-only copy of a restarted server is judged by whoever may write to it.
             if run_id:
-                keys = [f"{self.prefix}:run", self.root]
-                fresh = os.urandom(GENERATION_BYTES)
-                self._eval(_ADOPT, keys, (run_id, fresh), clock.monotonic() + PROBE_S)
+                self._adopt(run_id)
             self._probe_with(("SET", f"{self.prefix}:probe", b"1", "PX", 1_000))
         except FAILURES as error:
             reason = reason_of(error)
@@ -303,6 +306,24 @@ class Shared:
         ((after, found),) = self._ask([command], self.patience())
         return after, found
 
+    def check_life(self) -> None:
+        """Find out whether everything was deleted behind our back; raises Away."""
+        if self._life and self.guard.writable:
+            (written,) = self._ask([("GET", self._life_name)], self.patience())
+            if written is None:
+                self.probe()
+
+    def _adopt(self, run_id: str) -> None:
+        """Begin a new life of the cache where the server has begun one, or was emptied."""
+        fresh = os.urandom(GENERATION_BYTES)
+        until = clock.monotonic() + PROBE_S
+        began = self._eval(_ADOPT, [self._life_name, self.root], (run_id, fresh), until)
+        if self._life and self._life != run_id:
+            self.incidents.note(RESTARTED)
+        elif self._life and began:
+            self.incidents.note(WIPED)
+        self._life = run_id
+
     def _prompt(self) -> bool:
         """Say whether one of a few reads is answered promptly; a single one may meet a hiccup."""
         for _ in range(PROBE_READS):
@@ -334,6 +355,6 @@ def _joined(root: bytes | None, generation: bytes | None) -> bytes:
     return root + generation if root and generation else b""
 
 
-def connect() -> Shared | None:
+def connect(incidents: Incidents) -> Shared | None:
     """Return the shared layer, or None where no Redis is configured."""
-    return Shared() if ALIAS in settings.CACHES else None
+    return Shared(incidents) if ALIAS in settings.CACHES else None

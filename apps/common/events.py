@@ -15,6 +15,7 @@ HAND_OUTS: Final = "hand_outs"  # by site; label: "cached" or "login"
 ERROR_TYPES: Final = "error_types"  # label: one of the six types of error
 ERROR_CODES: Final = "error_codes"  # label: the finer code of what was answered
 ANSWERS: Final = "answers"  # label: "2xx", "4xx", "5xx"
+CACHE_INCIDENTS: Final = "cache_incidents"  # label: what happened to the shared cache
 # Durations.
 TOTAL_S: Final = "total_s"  # from asking to the end, by site
 LOGIN_S: Final = "login_s"  # of one login, by site; label: "ok" or "failed"
@@ -73,6 +74,11 @@ def problem_answered(*, error_type: str, code: str) -> None:
     """A caller was told of an error."""
     measure.count(ERROR_TYPES, label=str(error_type))
     measure.count(ERROR_CODES, label=code)
+
+
+def cache_incident(*, reason: str) -> None:
+    """A process found the shared cache failing, wiped, restarted or unreadable."""
+    measure.count(CACHE_INCIDENTS, label=reason)
 
 
 def request_answered(*, method: str, route: str, status: int, took_s: float) -> None:

@@ -132,7 +132,7 @@ def processes(settings, transactional_db) -> Iterator[Callable[[int], list[Runti
         process.background.stop()
 
 
-def until(condition: Callable[[], object], *, within_s: float = 5.0) -> float:
+def until(condition: Callable[[], object], *, within_s: float = 60.0) -> float:
     """Wait until something is so; return how long it took. Fails when it takes too long."""
     began = time.monotonic()
     while not condition():

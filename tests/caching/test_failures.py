@@ -6,21 +6,25 @@ waiting adds up to in one read is judged in test_lines.py.
 """
 
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from django.db import OperationalError
 
 from apps.caching import services
 from apps.caching.codec import pack
 from apps.caching.envelope import close, open_envelope
 from apps.caching.keys import digest
 from apps.caching.runtime import Runtime, current
-from apps.common import clock
+from apps.common import clock, events
 from tests.caching.conftest import Valkey, as_process, until, use_redis
 
 NAMESPACE = "site_configuration"
@@ -109,10 +113,18 @@ def forbidden(valkey: Valkey) -> Iterator[str]:
         boss.execute_command("ACL", "DELUSER", "boss")
 
 
+@pytest.fixture(autouse=True)
+def told(monkeypatch) -> list[str]:
+    """What all processes of a test told the metrics of their cache."""
+    reasons: list[str] = []
+    monkeypatch.setattr(events, "cache_incident", lambda *, reason: reasons.append(reason))
+    return reasons
+
+
 SCENARIOS = [refused, hung, full, read_only, forbidden]
 
 
-def breaks_and_heals(valkey: Valkey, processes, scenario) -> None:
+def breaks_and_heals(valkey: Valkey, processes, scenario, told: list[str]) -> None:
     one, two = processes(2)
     for namespace, key in ((NAMESPACE, "kept"), (DELETED, "deleted")):
         with as_process(one):
@@ -138,12 +150,14 @@ def breaks_and_heals(valkey: Valkey, processes, scenario) -> None:
             assert services.get(DELETED, "deleted") is None
             until(lambda: reason in services.health().reasons)
             assert services.health().status == "degraded"
+            assert reason in services.health().incidents
+        assert reason in told
         with as_process(two):
             until(lambda: services.get(DELETED, "deleted") is None)
 
     for process in (one, two):
         with as_process(process):
-            until(lambda: services.health().status == "ok", within_s=8)
+            until(lambda: services.health().status == "ok")
             process.forget_space("*")
             until(lambda: services.get(DELETED, "deleted") is None)
             until(lambda: services.get(NAMESPACE, "kept") in (None, "set meanwhile"))
@@ -160,9 +174,9 @@ def keeps_a_value(process: Runtime) -> bool:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_callers_do_not_notice(scenario, settings, valkey, processes):
+def test_callers_do_not_notice(scenario, settings, valkey, processes, told):
     use_redis(settings, valkey.url, timeout_s=PATIENCE_S)
-    breaks_and_heals(valkey, processes, scenario)
+    breaks_and_heals(valkey, processes, scenario, told)
 
 
 class Delay:
@@ -202,7 +216,7 @@ class Delay:
 
 
 @pytest.mark.processes
-def test_callers_do_not_notice_a_slow_server(settings, valkey, processes):
+def test_callers_do_not_notice_a_slow_server(settings, valkey, processes, told):
     way = Delay(int(valkey.url.rpartition(":")[2].partition("/")[0]))
     url = f"{valkey.url.rpartition(':')[0]}:{way.port}/0"
     use_redis(settings, url, timeout_s=PATIENCE_S)
@@ -215,11 +229,11 @@ def test_callers_do_not_notice_a_slow_server(settings, valkey, processes):
         finally:
             way.delay_s = 0.0
 
-    breaks_and_heals(valkey, processes, slow)
+    breaks_and_heals(valkey, processes, slow, told)
     way.close()
 
 
-def test_a_wiped_server_is_filled_again(with_redis, processes):
+def test_a_wiped_server_is_filled_again(with_redis, processes, told):
     one, two = processes(2)
     with as_process(one):
         services.set(NAMESPACE, "key", "old")
@@ -228,9 +242,11 @@ def test_a_wiped_server_is_filled_again(with_redis, processes):
         assert services.get_or_load(NAMESPACE, "key", lambda: "new") == "new"
     with as_process(two):
         assert services.get(NAMESPACE, "key") == "new"
+    until(lambda: "wiped" in told)
+    assert "wiped" in one.incidents.counts | two.incidents.counts
 
 
-def test_a_restart_does_not_bring_deleted_values_back(with_redis, processes):
+def test_a_restart_does_not_bring_deleted_values_back(with_redis, processes, told):
     (one,) = processes(1)
     with as_process(one):
         services.set(NAMESPACE, "key", "deleted later")
@@ -245,9 +261,61 @@ def test_a_restart_does_not_bring_deleted_values_back(with_redis, processes):
         one.shared.probe()
         one.forget_space("*")
         assert services.get(NAMESPACE, "key") is None
+        assert "restarted" in told
+        assert "restarted" in services.health().incidents
 
 
-def test_killed_connections_are_replaced(with_redis, processes):
+@pytest.mark.processes
+def test_the_documented_permissions_are_enough(settings, valkey, processes):
+    text = (Path(__file__).parents[2] / "docs/caching.md").read_text(encoding="utf-8")
+    commands = re.search(r"in Redis needs `([A-Z\s]+)` on `lk:\*`", text)[1].split()
+    rules = ["~lk:*", "&lk:*", *(f"+{command.lower()}" for command in commands)]
+    valkey.admin.execute_command("ACL", "SETUSER", "latchkey", "on", ">secret", *rules)
+    address = urlsplit(valkey.url)
+    use_redis(settings, f"redis://latchkey:secret@127.0.0.1:{address.port}/0")
+    one, two = processes(2)
+
+    with as_process(one):
+        services.set(NAMESPACE, "key", 1)
+        services.get_or_load(NAMESPACE, "loaded", lambda: 2)
+        assert services.clear_pattern(NAMESPACE, "key") == 1
+        services.set(DELETED, "key", 3)
+        services.delete(DELETED, "key")
+        services.clear(NAMESPACE)
+        assert services.statistics()
+        services.clear_all()
+    with as_process(two):
+        assert services.get(NAMESPACE, "loaded") is None
+        assert services.health().status == "ok"
+    assert not one.incidents.counts | two.incidents.counts
+    valkey.admin.execute_command("ACL", "DELUSER", "latchkey")
+
+
+@pytest.mark.processes
+def test_a_delete_that_nobody_could_be_told_of_is_told_when_redis_is_back(
+    settings, valkey, processes, monkeypatch
+):
+    use_redis(settings, valkey.url, timeout_s=PATIENCE_S)
+    one, two = processes(2)
+    with as_process(one):
+        services.set(DELETED, "key", "revoked")
+
+    def down(*args):
+        raise OperationalError("the database is down as well")
+
+    monkeypatch.setattr(one.generations, "_write", down)
+    with hung(valkey), as_process(one):
+        # Once it is known to hang, nothing is sent that it would do when it wakes up.
+        until(lambda: services.get(DELETED, "another") or not one.shared.guard.readable)
+        services.delete(DELETED, "key")
+        assert services.health().pending_invalidations == 1
+
+    with as_process(two):
+        until(lambda: services.health().status == "ok")
+        until(lambda: services.get(DELETED, "key") is None)
+
+
+def test_killed_connections_are_replaced(with_redis, processes, told):
     (one,) = processes(1)
     with as_process(one):
         services.set(NAMESPACE, "key", "value")
@@ -258,6 +326,8 @@ def test_killed_connections_are_replaced(with_redis, processes):
         with meter.watching():
             assert services.get_or_load(NAMESPACE, "key", lambda: "value") == "value"
         assert sum(meter.in_vain_s) <= PATIENCE_S
+        until(lambda: "connection" in told)
+        assert "connection" in services.health().incidents
         until(lambda: services.health().status == "ok")
         one.forget_space("*")
         assert services.get(NAMESPACE, "key") == "value"
@@ -275,7 +345,7 @@ def test_killed_connections_are_replaced(with_redis, processes):
     ],
     ids=["empty", "unknown kind", "cut", "bit", "noise"],
 )
-def test_a_damaged_value_is_a_miss(damage, secret, with_redis):
+def test_a_damaged_value_is_a_miss(damage, secret, with_redis, told):
     namespace = "tokens" if secret else "blacklist"
     services.set(namespace, "key", ["value"])
     process = current()
@@ -286,12 +356,13 @@ def test_a_damaged_value_is_a_miss(damage, secret, with_redis):
     assert services.get_or_load(namespace, "key", lambda: "loaded") == "loaded"
 
     assert services.health().status == "degraded"
-    assert services.health().corrupt_values == 1
+    assert services.health().incidents == {"corrupt_values": 1}
+    assert told == ["corrupt_values"]
     process.forget_space("*")
     assert services.get(namespace, "key") == "loaded"
 
 
-def test_a_value_under_an_unknown_key_is_a_miss(with_redis, settings):
+def test_a_value_under_an_unknown_key_is_a_miss(with_redis, settings, told):
     services.set("tokens", "key", "sealed by a newer host")
     settings.LATCHKEY_KEYS = "t2:" + "QkJC" * 10 + "QkI="
     current().forget_space("*")
@@ -299,6 +370,7 @@ def test_a_value_under_an_unknown_key_is_a_miss(with_redis, settings):
     assert services.get_or_load("tokens", "key", lambda: "loaded") == "loaded"
 
     assert "unknown_encryption_key" in services.health().reasons
+    assert told == ["unknown_encryption_key"]
 
 
 def test_a_value_moved_to_another_key_does_not_open(with_redis):

@@ -1,6 +1,7 @@
 """What callers may rely on, with and without Redis."""
 
 import asyncio
+import math
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -12,9 +13,12 @@ from django.db import OperationalError, transaction
 from apps.caching import codec, resolving, services
 from apps.caching.contracts import Layer, Policy
 from apps.caching.decorating import cached
+from apps.caching.leases import HeldLeases
 from apps.caching.runtime import current
+from apps.caching.shared import Lease, Reading
 from apps.common import clock
 from apps.common.errors import DatabaseUnavailable, ValidationFailed
+from tests.caching.conftest import until
 
 LAYERS = pytest.mark.parametrize("redis", [False, True], ids=["alone", "redis"])
 
@@ -465,3 +469,65 @@ def _entries(namespace):
 
 def _local_rows(namespace):
     return current().space(namespace).drain()
+
+
+@LAYERS
+def test_a_value_near_its_end_is_renewed_behind_the_caller(cache, time_machine):
+    namespace = use_policy(ttl_s=1_000, jitter=0, early_refresh=0.4)
+    current().told_until = math.inf
+    loads = iter(["old", "new"])
+    renewing = threading.Event()
+
+    def load():
+        renewing.wait(60)
+        return next(loads)
+
+    renewing.set()
+    assert services.get_or_load(namespace, "key", load) == "old"
+    renewing.clear()
+    time_machine.passed = 590
+    assert services.get_or_load(namespace, "key", boom) == "old"
+    assert not current().refreshing._under_way
+
+    time_machine.passed = 610
+    assert services.get_or_load(namespace, "key", load) == "old", "nobody waits for the new one"
+    assert services.get_or_load(namespace, "key", boom) == "old", "one renewal is enough"
+    renewing.set()
+    until(lambda: services.get(namespace, "key") == "new")
+    until(lambda: not current().refreshing._under_way)
+
+
+def test_a_coroutines_value_is_renewed_behind_it_as_well(time_machine):
+    namespace = use_policy(ttl_s=1_000, jitter=0, early_refresh=0.4)
+    current().told_until = math.inf
+    loads = iter(["old", "new"])
+
+    async def load():
+        return next(loads)
+
+    async def read():
+        first = await services.alookup(namespace, "key", load)
+        time_machine.passed = 610
+        second = await services.alookup(namespace, "key", load)
+        await asyncio.gather(*current().refreshing._tasks)
+        return first.value, second.value, services.get(namespace, "key")
+
+    assert asyncio.run(read()) == ("old", "old", "new")
+
+
+def test_a_lease_is_not_renewed_past_the_time_of_its_loader(time_machine):
+    asked = []
+
+    class Server:
+        def renew(self, lease, *, lease_s):
+            asked.append(lease_s)
+            return True
+
+    leases, began = HeldLeases(), clock.monotonic()
+    leases.hold(Lease("under_test", "name", b"token", True, Reading(None, b"")), deadline=began + 3)
+    for passed in (0.0, 1.5, 2.5, 3.5, 10.0):
+        time_machine.passed = passed
+        leases.renew(Server())
+
+    assert asked == pytest.approx([2.0, 1.5, 0.5])
+    assert not leases._held

@@ -65,6 +65,9 @@ COUNTERS: Final = {
     events.ERROR_TYPES: _Family("latchkey_errors", "Errors by type.", label="type"),
     events.ERROR_CODES: _Family("latchkey_problems", "Problems answered, by code.", label="code"),
     events.ANSWERS: _Family("latchkey_api_answers", "Answers by class of status.", label="status"),
+    events.CACHE_INCIDENTS: _Family(
+        "latchkey_cache_incidents", "What happened to the shared cache.", label="reason"
+    ),
     events.CALLS: _Family(
         "latchkey_calls", "Calls of monitored functions.", site=True, label="function"
     ),
@@ -208,6 +211,12 @@ def _of_machines() -> Iterator[Metric]:
     )
     for (host, role), size in sorted(memory.items()):
         gauge.add_metric([host, role], size)
+    yield gauge
+    gauge = GaugeMetricFamily(
+        "latchkey_cache_degraded_processes", "Processes for which the shared cache is not well."
+    )
+    if newest:
+        gauge.add_metric([], sum(row.redis == "degraded" for row in newest.values()))
     yield gauge
     shared = [row for row in newest.values() if row.database_connections is not None]
     gauge = GaugeMetricFamily(

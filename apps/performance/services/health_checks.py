@@ -83,7 +83,11 @@ class CacheCheck:
 
     def run(self) -> Facts:
         found = cache.health()
-        facts = {"status": found.status, "reasons": list(found.reasons)}
+        facts = {
+            "status": found.status,
+            "reasons": list(found.reasons),
+            "incidents": dict(found.incidents),
+        }
         if found.status == "degraded":
             text = f"The shared cache is degraded: {', '.join(found.reasons)}."
             raise Unwell(reason("cache_degraded", Severity.LOW, text), facts=facts)

@@ -46,6 +46,7 @@ def measure_some():
     events.login_ended(site="court", took_s=2.0, error_type="api_error", code="network_error")
     events.handed_out(site="court", cached=True, took_s=0.004)
     events.problem_answered(error_type="validation_error", code="not_found")
+    events.cache_incident(reason="timeout")
     route = "/api/v1/automation/"
     events.request_answered(method="GET", route=route + "sites", status=200, took_s=0.05)
     events.request_answered(method="POST", route=route + "tokens/acquire", status=200, took_s=3.0)
@@ -102,13 +103,15 @@ def test_machines_and_work_are_exposed(measured):
 
     SystemSample.objects.create(
         at=timezone.now(), host="h", pid=1, role="supervisor", cpu_percent=12, memory_percent=50,
-        process_cpu_percent=1, rss_bytes=1000, threads=1, database_connections=7,
+        process_cpu_percent=1, rss_bytes=1000, threads=1, database_connections=7, redis="degraded",
     )  # fmt: skip
     found = exposed()
     assert found["latchkey_host_cpu_ratio", (("host", "h"),)] == 0.12
     assert found["latchkey_resident_memory_bytes", (("host", "h"), ("role", "supervisor"))] == 1000
     assert found["latchkey_database_connections", ()] == 7
     assert found["latchkey_logins_in_flight", (("site", "court"),)] == 0
+    assert found["latchkey_cache_degraded_processes", ()] == 1
+    assert found["latchkey_cache_incidents_total", (("reason", "timeout"),)] == 1
 
 
 def test_a_scrape_needs_the_token_or_a_key(client, settings):
