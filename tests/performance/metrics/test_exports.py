@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,24 +16,29 @@ from apps.common import events, measure
 from apps.performance.models import SystemSample
 from apps.performance.services import exposition, keeping
 from tests.performance.metrics.conftest import exposed
+from tests.promtool import find as find_promtool
 from tests.tokens.factories import make_site
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "docs/deploy/prometheus-rules.yml"
 DASHBOARD = ROOT / "docs/deploy/grafana-dashboard.json"
-PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(
-    PROMTOOL is None,
-    reason="promtool is not here (Debian package prometheus; or name it: PROMTOOL)",
-)
 
 
-def promtool(*arguments, given=None):
-    return subprocess.run(
-        [PROMTOOL, *map(str, arguments)],
-        input=given, capture_output=True, text=isinstance(given, str) or given is None, timeout=60,
-        check=False,
-    )  # fmt: skip
+@pytest.fixture(scope="session")
+def promtool():
+    """Run promtool with arguments and perhaps an input; returns what came of it."""
+    program = find_promtool()
+    if program is None:
+        pytest.skip("promtool is not here (Debian package prometheus; or name it: PROMTOOL)")
+
+    def run(*arguments, given=None):
+        return subprocess.run(
+            [program, *map(str, arguments)],
+            input=given, capture_output=True, text=not isinstance(given, bytes), timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    return run
 
 
 def measure_some():
@@ -136,14 +139,12 @@ def test_without_a_token_in_the_settings_an_empty_one_opens_nothing(db, settings
         assert Client().get("/metrics", headers=header).status_code == 401
 
 
-@needs_promtool
-def test_the_names_pass_the_linter_of_prometheus(measured):
+def test_the_names_pass_the_linter_of_prometheus(measured, promtool):
     linted = promtool("check", "metrics", given=exposition.text())
     assert (linted.returncode, linted.stdout + linted.stderr) == (0, b"")
 
 
-@needs_promtool
-def test_the_alert_rules_do_what_they_say(tmp_path):
+def test_the_alert_rules_do_what_they_say(tmp_path, promtool):
     text = (Path(__file__).parent / "rules_test.yml").read_text(encoding="utf-8")
     (tmp_path / "test.yml").write_text(text.replace("RULES", str(RULES)))
     done = promtool("test", "rules", tmp_path / "test.yml")
@@ -206,8 +207,7 @@ def test_every_query_asks_for_something_that_is_exposed(measured):
     ]  # fmt: skip
 
 
-@needs_promtool
-def test_prometheus_understands_every_query(tmp_path):
+def test_prometheus_understands_every_query(tmp_path, promtool):
     rules = [
         {"record": f"q:{number}", "expr": re.sub(r"\$__\w+", "5m", query)}
         for number, query in enumerate(queries())
