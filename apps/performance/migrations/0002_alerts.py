@@ -127,6 +127,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'verbose_name_plural': 'notification deliveries',
             },
         ),
         migrations.AddIndex(

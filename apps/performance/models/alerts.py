@@ -250,6 +250,7 @@ class NotificationDelivery(models.Model):
     objects = DeliveryQuerySet.as_manager()
 
     class Meta:
+        verbose_name_plural = "notification deliveries"
         ordering = ["-created_at"]
         indexes = [
             models.Index(
