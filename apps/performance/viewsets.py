@@ -154,14 +154,21 @@ class CacheClearView(PerformanceView):
 
 
 class WarmUpView(PerformanceView):
-    @extend_schema(request=None, parameters=[inputs.SiteInput], responses=outputs.WarmUpOutput)
+    @extend_schema(parameters=[inputs.WarmUpInput], responses=outputs.WarmStateOutput)
+    def get(self, request: Request) -> Response:
+        """Return how warm the accounts are by now: of one site, some of its accounts, or all."""
+        query = self.query(request, inputs.WarmUpInput)
+        found = warming.state([query.site] if query.site else None, query.accounts)
+        return Response(outputs.WarmStateOutput(found).data)
+
+    @extend_schema(request=None, parameters=[inputs.WarmUpInput], responses=outputs.WarmUpOutput)
     def post(self, request: Request) -> Response:
-        """Queue the logins whose tokens are missing or end soon, of one site or all."""
-        site = self.query(request, inputs.SiteInput).site
-        principal = principal_of(request)
+        """Queue the logins whose tokens are missing or end soon; `GET` tells how far they are."""
+        query = self.query(request, inputs.WarmUpInput)
+        site, principal = query.site, principal_of(request)
         audit.record(audit_of(request, AuditKind.SETTINGS, site=site or "", details=WARM_UP))
         asker = Asker(kind=principal.kind, id=principal.id, name=principal.name, purpose="warm-up")
-        report = warming.warm([site] if site else None, asker=asker)
+        report = warming.warm([site] if site else None, query.accounts, asker=asker)
         return Response(outputs.WarmUpOutput(report).data, status=status.HTTP_202_ACCEPTED)
 
 

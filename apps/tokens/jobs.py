@@ -9,7 +9,7 @@ from apps.access import audit, throttling
 from apps.common import clock, periodic
 from apps.history import services as history
 from apps.tokens.models import RecoveryAction, WorkerProcess
-from apps.tokens.services import checkpoints, keeping
+from apps.tokens.services import keeping, syncing
 
 KEEP_REPAIRS: Final = timedelta(days=90)
 KEEP_WORKERS: Final = timedelta(days=2)
@@ -36,8 +36,8 @@ def clean_up() -> None:
 
 @periodic.register("caching.sync_check", every_s=600)
 def check_cache() -> None:
-    """Compare a sample of the cached tokens with their rows, and drop those that differ."""
-    checkpoints.check_tokens()
+    """Compare a sample of what is cached with the rows, and drop what differs."""
+    syncing.check()
 
 
 @periodic.register("history.roll_up", every_s=60)

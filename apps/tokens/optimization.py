@@ -2,10 +2,8 @@
 
 from dataclasses import asdict
 
-from apps.common.clock import database_now
 from apps.common.optimization import StepOptions, StepReport, register_step
-from apps.tokens.models import Account, StoredToken
-from apps.tokens.services import lookup, recovery, warming
+from apps.tokens.services import recovery, syncing, warming
 from apps.tokens.services.warming import WarmProgress
 
 
@@ -22,35 +20,25 @@ def recover(options: StepOptions) -> StepReport:
 
 @register_step("tokens.check_cache", order=81, flag="health_check")
 def check_cache(options: StepOptions) -> StepReport:
-    """Compare the cached tokens with their rows; where they differ the row wins."""
-    name, at = "tokens.check_cache", database_now()
-    rows = StoredToken.objects.usable(at=at).select_related("account__site")
-    rows = rows.filter(account__enabled=True, account__site__enabled=True)
-    total, synced, dropped = rows.count(), 0, 0
-    for done, row in enumerate(rows.iterator(), start=1):
-        account: Account = row.account
-        cached = lookup.find(account.site.slug, account.username)
-        if cached is not None and cached.fingerprint == row.fingerprint:
-            synced += 1
-        elif _changed_since(row):
-            synced += 1  # replaced while we looked: the cache was newer than what we read
-        elif not options.dry_run:
-            lookup.forget(account)
-            dropped += 1
-        options.progress(name, done, total)
-    differ = total - synced
-    summary = f"{synced} of {total} cached tokens are those of the database."
-    if dropped:
-        summary += f" Dropped the other {dropped} from the cache."
-    counts = {"synced": synced, "out_of_sync": differ}
-    return StepReport(name=name, ok=not differ, summary=summary, counts=counts)
+    """Compare what is cached of tokens and sites with the rows; where they differ the rows win."""
+    name = "tokens.check_cache"
+    found = syncing.check(
+        sample=None,
+        repair=not options.dry_run,
+        on_progress=lambda done, total: options.progress(name, done, total),
+    )
+    summary = f"{found.synced} of {found.cached} cached values are those of the database."
+    if found.out_of_sync and not options.dry_run:
+        summary += f" Dropped the other {found.out_of_sync} from the cache."
+    return StepReport(name=name, ok=not found.out_of_sync, summary=summary, counts=asdict(found))
 
 
 @register_step("tokens.warm", order=50, flag="warm_cache")
 def warm(options: StepOptions) -> StepReport:
     """Load what is cached of the sites, and log in where a token is missing or ends soon.
 
-    `extra["warm_wait_s"]` is how long to wait for those logins (0: they are only queued).
+    `extra["warm_wait_s"]` is how long to wait for those logins (0: they are only queued),
+    `extra["warm_accounts"]` names accounts of the one site.
     """
 
     def tell(progress: WarmProgress) -> None:
@@ -58,6 +46,7 @@ def warm(options: StepOptions) -> StepReport:
 
     report = warming.warm(
         options.warm_cache or None,
+        options.extra.get("warm_accounts") or None,
         max_wait_s=float(options.extra.get("warm_wait_s", 0)),
         dry_run=options.dry_run,
         on_progress=tell,
@@ -83,8 +72,3 @@ def warm(options: StepOptions) -> StepReport:
     }
     ok = not report.failed
     return StepReport(name="tokens.warm", ok=ok, summary=f"{summary}.", counts=counts)
-
-
-def _changed_since(row: StoredToken) -> bool:
-    now = StoredToken.objects.filter(pk=row.pk).values_list("fingerprint", flat=True).first()
-    return now != row.fingerprint

@@ -25,6 +25,25 @@ class SiteInput(serializers.Serializer[Any]):
         return found
 
 
+class WarmUpInput(SiteInput):
+    account = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        required=False,
+        max_length=1_000,
+        help_text="A username of that site; may be repeated. All accounts without it.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("account") and not attrs.get("site_name"):
+            raise serializers.ValidationError({"account": "Name the site as well: site_name."})
+        return attrs
+
+    @property
+    def accounts(self) -> list[str] | None:
+        """The accounts that were named, if any were."""
+        return self.validated_data.get("account") or None
+
+
 class MetricsInput(SiteInput):
     window_s = serializers.FloatField(
         required=False, default=WINDOW_S, min_value=1, max_value=MAX_WINDOW_S

@@ -147,6 +147,18 @@ class WarmUpOutput(serializers.Serializer[Any]):
     request_ids = serializers.ListField(child=serializers.UUIDField())
 
 
+class WarmStateOutput(serializers.Serializer[Any]):
+    """`fresh` are warm, `pending` are being logged in, `missing` neither; `progress` in percent."""
+
+    sites = serializers.ListField(child=serializers.CharField())
+    accounts = serializers.IntegerField()
+    fresh = serializers.IntegerField()
+    pending = serializers.IntegerField()
+    missing = serializers.IntegerField()
+    skipped = serializers.DictField(child=serializers.IntegerField())
+    progress = serializers.IntegerField()
+
+
 class CleanupOutput(serializers.Serializer[Any]):
     dead_owners = serializers.IntegerField()
     lost_attempts = serializers.IntegerField()

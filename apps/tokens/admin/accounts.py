@@ -15,6 +15,7 @@ from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord, Scope
 from apps.access.selectors import principal_of_user
 from apps.common.request_context import current_request_id
+from apps.tokens.admin.warming import warm_up
 from apps.tokens.models import Account
 from apps.tokens.services import accounts
 
@@ -80,7 +81,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     list_filter = ["site", "enabled", "preferred", "cooldown_reason"]
     search_fields = ["username", "site__slug"]
     list_select_related = ["site"]
-    actions = ["allow_attempt"]
+    actions = ["warm_up", "allow_attempt"]
     readonly_fields = [
         "secret_names",
         "credential_version",
@@ -111,6 +112,14 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         fields = [name for name in form.changed_data if name in AccountForm.Meta.fields]
         secrets = {**(obj.secrets or {}), **given} if given else None
         accounts.update(obj, fields=fields, secrets=secrets)
+
+    @admin.action(description="Warm up: queue the logins that are missing", permissions=["operate"])
+    def warm_up(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        named: dict[str, list[str]] = {}
+        for account in queryset.select_related("site"):
+            named.setdefault(account.site.slug, []).append(account.username)
+        for slug, usernames in named.items():
+            warm_up(request, [slug], usernames)
 
     @admin.action(
         description="Allow one more attempt with the present secret", permissions=["operate"]

@@ -6,7 +6,7 @@ import orjson
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
@@ -14,12 +14,13 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord, Scope
 from apps.access.selectors import principal_of_user
+from apps.common.clock import database_now
 from apps.common.errors import BrokerError
 from apps.common.request_context import current_request_id
+from apps.tokens.admin.warming import warm_up
 from apps.tokens.connectors.registry import names
-from apps.tokens.models import AdmissionLimits, Site
-from apps.tokens.services import sites, warming
-from apps.tokens.services.requests import Asker
+from apps.tokens.models import AdmissionLimits, Site, StoredToken
+from apps.tokens.services import sites
 
 
 class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
@@ -64,11 +65,27 @@ class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable 
 @admin.register(Site)
 class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     form = SiteForm
-    list_display = ["slug", "name", "connector", "enabled", "max_concurrent", "updated_at"]
+    list_display = [
+        "slug", "name", "connector", "enabled", "warm", "max_concurrent", "updated_at",
+    ]  # fmt: skip
     list_filter = ["enabled", "connector", "strategy"]
     search_fields = ["slug", "name"]
     actions = ["warm_up", "pause", "resume"]
     readonly_fields = ["token_serial", "observed_ttl_s", "created_at", "updated_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Site]:
+        """Count the accounts and those with a usable token in the query of the list."""
+        rows: QuerySet[Site] = super().get_queryset(request)
+        usable = StoredToken.objects.usable(at=database_now()).values("account")
+        there = Q(accounts__enabled=True)
+        return rows.annotate(
+            there=Count("accounts", filter=there),
+            usable=Count("accounts", filter=there & Q(accounts__in=usable)),
+        )
+
+    @admin.display(description="Warm")
+    def warm(self, site: Any) -> str:
+        return f"{site.usable} of {site.there}"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Site | None = None) -> list[str]:
         """Saying where passwords may be sent is a permission of its own."""
@@ -85,18 +102,7 @@ class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     @admin.action(description="Warm up: queue the logins that are missing", permissions=["operate"])
     def warm_up(self, request: HttpRequest, queryset: QuerySet[Site]) -> None:
-        principal = principal_of_user(request.user)
-        asker = Asker(kind=principal.kind, id=principal.id, name=principal.name)
-        try:
-            report = warming.warm([site.slug for site in queryset], asker=asker)
-        except BrokerError as error:
-            messages.error(request, error.message)
-            return
-        messages.success(
-            request,
-            f"{report.requested} logins queued; {report.fresh} of {report.accounts} accounts "
-            f"are warm, {sum(report.skipped.values())} may not log in now.",
-        )
+        warm_up(request, [site.slug for site in queryset])
 
     @admin.action(description="Pause: nothing logs in", permissions=["operate"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Site]) -> None:

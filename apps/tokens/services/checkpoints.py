@@ -16,8 +16,8 @@ import structlog
 from django.db import transaction
 
 from apps.caching import services as cache
-from apps.tokens.models import StoredToken, TokenRequest
-from apps.tokens.services import lookup, progress
+from apps.tokens.models import TokenRequest
+from apps.tokens.services import progress
 from apps.tokens.services.progress import Progress
 
 log = structlog.get_logger(__name__)
@@ -69,29 +69,6 @@ def cached(pk: UUID) -> tuple[Progress, str, str] | None:
         seconds = values[name]
         values[name] = datetime.fromtimestamp(seconds, tz=UTC) if seconds is not None else None
     return Progress(**values), found["site"], found["account"]
-
-
-def check_tokens(*, sample: int = 200) -> dict[str, int]:
-    """Compare cached tokens with their rows and drop those that differ; return counts.
-
-    `{checked, synced, out_of_sync, cache_miss}`. The newest tokens are the sample: they are the
-    ones that are handed out.
-    """
-    counts = {"checked": 0, "synced": 0, "out_of_sync": 0, "cache_miss": 0}
-    rows = StoredToken.objects.select_related("account__site").order_by("-issued_at")[:sample]
-    for row in rows:
-        key = f"{row.account.site.slug}/{row.account.username}"
-        found = cache.get(lookup.NAMESPACE, key)
-        counts["checked"] += 1
-        if found is None:
-            counts["cache_miss"] += 1
-        elif found["fingerprint"] == row.fingerprint and row.revoked_at is None:
-            counts["synced"] += 1
-        else:
-            counts["out_of_sync"] += 1
-            log.warning("token_out_of_sync", site=row.account.site.slug, version=row.version)
-            lookup.forget(row.account)
-    return counts
 
 
 def _write(pk: UUID) -> None:

@@ -116,6 +116,7 @@ def lose(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -> bool:
     if closed is None:
         return False
     breaker.probe_unknown(closed, at=at)
+    directory.forget_results(closed.site.slug)
     after_failure(closed, error, at=at)
     transaction.on_commit(partial(_measure_failure, closed, error), robust=True)
     return True

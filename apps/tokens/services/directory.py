@@ -4,6 +4,8 @@ Nothing here decides about a login: admission reads the rows. Whoever changes a 
 `forget_…` of what it changed, inside its transaction; the cache drops it after the commit.
 """
 
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from apps.caching import services as cache
@@ -47,7 +49,9 @@ def blacklist(slug: str) -> list[dict[str, Any]]:
 
     `until` is in seconds since the epoch; None means until a person acts. Busy is not blocked.
     """
-    found: list[dict[str, Any]] = cache.get_or_load(BLACKLIST, slug, lambda: _load_blacklist(slug))
+    found: list[dict[str, Any]] = cache.get_or_load(
+        BLACKLIST, slug, lambda: _load_blacklist(slug), expires_at=_first_end
+    )
     return found
 
 
@@ -118,3 +122,18 @@ def _load_blacklist(slug: str) -> list[dict[str, Any]]:
         for found in judged
         if found.why_not and found.why_not.code != "account_busy"
     ]
+
+
+def _first_end(blocks: list[dict[str, Any]]) -> datetime | None:
+    """Return when the first of the blocks is over, and the list with it."""
+    ends = [block["until"] for block in blocks if block["until"] is not None]
+    return datetime.fromtimestamp(min(ends), tz=UTC) if ends else None
+
+
+# What each namespace holds of a site, by the function that reads it from the rows. Blocks are not
+# among them: they end by themselves as time goes by.
+LOADERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    SITES: _load_site,
+    CREDENTIALS: _load_credentials,
+    STATISTICS: _load_statistics,
+}

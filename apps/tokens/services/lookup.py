@@ -79,14 +79,14 @@ def find(site: str, account: str, *, held: bool = False) -> TokenView | None:
     most the policy's stale-if-error time; without one DatabaseUnavailable is raised. With `held`
     nobody is asked, and NotHeld is raised where somebody would have to be.
     """
-    found = _cached(f"{site}/{account}", lambda: _load(site, account), held=held)
+    found = _cached(account_key(site, account), lambda: load(site, account), held=held)
     view = _from_plain(found) if found else None
     return view if view and view.usable_until > now() else None
 
 
 def pool(site: str, *, held: bool = False) -> Pool:
     """Return which accounts of a site have a usable token, the longest usable first."""
-    found = _cached(site, lambda: _load_pool(site), held=held)
+    found = _cached(site, lambda: load_pool(site), held=held)
     if not found:
         return Pool(strategy=HandOut.BEST, members=iter(()))
     at_s = now().timestamp()
@@ -128,7 +128,34 @@ def view_of(row: StoredToken) -> TokenView:
 def forget(account: Account) -> None:
     """Drop what is cached of an account's token, once the present transaction commits."""
     slug = account.site.slug
-    cache.invalidate_on_commit(NAMESPACE, f"{slug}/{account.username}", slug)
+    cache.invalidate_on_commit(NAMESPACE, account_key(slug, account.username), slug)
+
+
+def account_key(site: str, account: str) -> str:
+    """Return under which key an account's token is cached; the pool of a site is under its slug."""
+    return f"{site}/{account}"
+
+
+def load(site: str, account: str) -> dict[str, Any] | None:
+    """Return what is to be cached of an account's token, from its row."""
+    view = stored(site, account, at=now())
+    return _to_plain(view) if view else None
+
+
+def load_pool(site: str) -> dict[str, Any] | None:
+    """Return what is to be cached of a site's pool, from its rows."""
+    rows = list(_usable(site, at=now()))
+    if not rows:
+        return None
+    members = [
+        [row.account.username, list(row.account.labels), _usable_until(row).timestamp()]
+        for row in sorted(rows, key=_usable_until, reverse=True)
+    ]
+    return {
+        "strategy": rows[0].account.site.hand_out,
+        "members": members,
+        "usable_until": members[0][2],
+    }
 
 
 def material_to_plain(material: TokenMaterial) -> dict[str, Any]:
@@ -163,26 +190,6 @@ def _cached(
     else:
         found = cache.get_or_load(NAMESPACE, key, load, expires_at=_end)
     return found
-
-
-def _load(site: str, account: str) -> dict[str, Any] | None:
-    view = stored(site, account, at=now())
-    return _to_plain(view) if view else None
-
-
-def _load_pool(site: str) -> dict[str, Any] | None:
-    rows = list(_usable(site, at=now()))
-    if not rows:
-        return None
-    members = [
-        [row.account.username, list(row.account.labels), _usable_until(row).timestamp()]
-        for row in sorted(rows, key=_usable_until, reverse=True)
-    ]
-    return {
-        "strategy": rows[0].account.site.hand_out,
-        "members": members,
-        "usable_until": members[0][2],
-    }
 
 
 def _usable(site: str, *, at: datetime) -> QuerySet[StoredToken]:

@@ -6,7 +6,7 @@ hold for them as for any other, and whoever waits in front of a screen goes firs
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -22,6 +22,8 @@ from apps.tokens.services.requests import Asker, Demand
 
 POLL_S: Final = 0.25
 BUSY: Final = "account_busy"
+FRESH: Final = "fresh"
+COLD: Final = "cold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,24 @@ class WarmReport:
     request_ids: tuple[UUID, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmState:
+    """How warm accounts are at this moment, whoever asked for it.
+
+    `fresh` have a token that is good for a while, `pending` a live request, `missing` neither,
+    and `skipped` may not log in now, by code. `progress` is the share (percent, rounded down) of
+    those that are fresh or cannot become so; 100 where there are no accounts.
+    """
+
+    sites: tuple[str, ...]
+    accounts: int
+    fresh: int
+    pending: int
+    missing: int
+    skipped: Mapping[str, int]
+    progress: int
+
+
 OnProgress = Callable[[WarmProgress], None]
 
 
@@ -80,10 +100,7 @@ def warm(
     most; they go on after that. With `dry_run` `requested` says what would be queued. Raises
     UnknownSite, UnknownAccount, SiteDisabled, ValidationFailed before anything is queued.
     """
-    rows = _sites(sites)
-    if accounts is not None and len(rows) != 1:
-        raise ValidationFailed("Accounts can be named for one site only.")
-    chosen = [(site, _accounts(site, accounts)) for site in rows]
+    chosen = _choose(sites, accounts)
     found = _Found()
     at, limits = database_now(), AdmissionLimits.current()
     for site, names in chosen:
@@ -110,6 +127,41 @@ def warm(
         skipped=dict(sorted(found.skipped.items())),
         request_ids=tuple(pk for pk in asked if not dry_run),
     )
+
+
+def state(sites: Sequence[str] | None, accounts: Sequence[str] | None = None) -> WarmState:
+    """Return how far a warm-up of the same sites and accounts is; raises as `warm` does."""
+    chosen = _choose(sites, accounts)
+    at, limits = database_now(), AdmissionLimits.current()
+    total, found, cold = 0, Counter[str](), list[UUID]()
+    for site, names in chosen:
+        total += len(names)
+        for judged in _judge(site, names, at=at, limits=limits):
+            found[judged.state] += 1
+            if judged.state == COLD:
+                cold.append(judged.account.pk)
+    live = TokenRequest.objects.filter(status__in=LIVE, account__in=cold)
+    pending = live.order_by().values("account").distinct().count()
+    fresh, missing = found.pop(FRESH, 0), found.pop(COLD, 0) - pending
+    settled = fresh + found.total()
+    return WarmState(
+        sites=tuple(site.slug for site, _ in chosen),
+        accounts=total,
+        fresh=fresh,
+        pending=pending,
+        missing=missing,
+        skipped=dict(sorted(found.items())),
+        progress=100 * settled // total if total else 100,
+    )
+
+
+def _choose(
+    sites: Sequence[str] | None, accounts: Sequence[str] | None
+) -> list[tuple[Site, list[str]]]:
+    rows = _sites(sites)
+    if accounts is not None and len(rows) != 1:
+        raise ValidationFailed("Accounts can be named for one site only.")
+    return [(site, _accounts(site, accounts)) for site in rows]
 
 
 def _sites(slugs: Sequence[str] | None) -> list[Site]:
@@ -145,6 +197,35 @@ def _load(slug: str, names: Sequence[str]) -> None:
         lookup.find(slug, name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """An account with its token, and FRESH, COLD or the code of why it may not log in."""
+
+    account: Account
+    token: StoredToken | None
+    state: str
+
+
+def _judge(
+    site: Site, names: Sequence[str], *, at: datetime, limits: AdmissionLimits
+) -> Iterator[_Judged]:
+    rows = Account.objects.filter(site=site, username__in=names)
+    usable = StoredToken.objects.usable(at=at).filter(account__in=rows)
+    tokens = {token.account_id: token for token in usable}
+    closed = not hours.is_open(site, at=at)
+    for judged in selection.judge(rows, site=site, at=at, limits=limits):
+        account, why_not = judged.account, judged.why_not
+        token = tokens.get(account.pk)
+        if token is not None and token.refresh_after > at:
+            yield _Judged(account, token, FRESH)
+        elif closed:
+            yield _Judged(account, token, "site_closed")
+        elif why_not is not None and why_not.code != BUSY:
+            yield _Judged(account, token, why_not.code)
+        else:
+            yield _Judged(account, token, COLD)
+
+
 def _ask(
     site: Site,
     names: Sequence[str],
@@ -156,19 +237,12 @@ def _ask(
     dry_run: bool,
 ) -> None:
     found.accounts += len(names)
-    rows = Account.objects.filter(site=site, username__in=names)
-    usable = StoredToken.objects.usable(at=at).filter(account__in=rows)
-    tokens = {token.account_id: token for token in usable}
-    closed = not hours.is_open(site, at=at)
-    for judged in selection.judge(rows, site=site, at=at, limits=limits):
-        account, why_not = judged.account, judged.why_not
-        token = tokens.get(account.pk)
-        if token is not None and token.refresh_after > at:
+    for judged in _judge(site, names, at=at, limits=limits):
+        account, token = judged.account, judged.token
+        if judged.state == FRESH:
             found.fresh += 1
-        elif closed:
-            found.skipped["site_closed"] += 1
-        elif why_not is not None and why_not.code != BUSY:
-            found.skipped[why_not.code] += 1
+        elif judged.state != COLD:
+            found.skipped[judged.state] += 1
         elif dry_run:
             found.asked.append(account.pk)
         else:

@@ -195,8 +195,9 @@ def test_a_cached_token_that_is_not_the_databases_is_dropped():
     code, text = failing("--health-check")
 
     assert code == 1
-    assert "0 of 1 cached tokens are those of the database. Dropped the other 1" in text
-    assert "1 of 1 cached tokens" in run("--health-check")
+    # The site's row and its accounts' credentials are cached as well.
+    assert "2 of 3 cached values are those of the database. Dropped the other 1" in text
+    assert "2 of 2 cached values" in run("--health-check")
 
 
 def test_a_failing_step_does_not_stop_the_others(broken_step):

@@ -11,6 +11,7 @@ from apps.common import events, measure
 from apps.performance.models import MetricBucket, MetricReset
 from apps.tokens.models import TokenRequest
 from tests.tokens.factories import make_account, make_site
+from tests.tokens.work import work
 
 pytestmark = pytest.mark.django_db
 ROOT = "/api/v1/automation/performance/"
@@ -170,6 +171,30 @@ def test_warm_up_queues_the_missing_logins_and_does_not_wait(client, monkeypatch
         ["court", "bank"],
     )
     assert caller.post(ROOT + "cache/warm-up?site_name=none").status_code == 404
+
+
+def test_how_far_a_warm_up_is_can_be_asked(client, monkeypatch):
+    monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
+    site = make_site("court")
+    for name in ("alice", "bob"):
+        make_account(site, username=name)
+    make_account(site, username="carol", needs_action="call her")
+    make_account(make_site("bank"), username="dave")
+    caller, page = client(), ROOT + "cache/warm-up?site_name=court"
+
+    def state(more=""):
+        found = caller.get(page + more).json()
+        return [found[key] for key in ("accounts", "fresh", "pending", "missing", "progress")]
+
+    assert state() == [3, 0, 0, 2, 33]
+    assert caller.post(page + "&account=alice").json()["requested"] == 1
+    assert state() == [3, 0, 1, 1, 33]
+    work()
+    assert state() == [3, 1, 0, 1, 66]
+    assert state("&account=alice") == [1, 1, 0, 0, 100]
+    assert caller.get(ROOT + "cache/warm-up").json()["accounts"] == 4
+    assert caller.get(page + "&account=nobody").status_code == 404
+    assert caller.get(ROOT + "cache/warm-up?account=alice").status_code == 400
 
 
 def test_warm_up_is_bound_by_grants_and_for_operators(client):

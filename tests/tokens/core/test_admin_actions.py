@@ -4,7 +4,9 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from apps.tokens.models import SecretVerdict, Site, TokenRequest
+from apps.tokens.services import warming
 from tests.tokens.factories import make_account, make_site
+from tests.tokens.work import work
 
 
 @pytest.fixture
@@ -24,6 +26,25 @@ def test_warming_up_a_site_queues_its_missing_logins(operator):
     account = make_account(make_site())
     assert "1 logins queued" in act(operator, "site", "warm_up", account.site)
     assert TokenRequest.objects.get().reason == "warm_up"
+
+
+def test_some_accounts_are_warmed_up(operator):
+    site = make_site()
+    make_account(site, "alice")
+    bob = make_account(site, "bob")
+    assert "1 logins queued" in act(operator, "account", "warm_up", bob)
+    assert TokenRequest.objects.get().account == bob
+
+
+def test_the_list_of_sites_says_how_warm_they_are(operator):
+    site = make_site()
+    make_account(site, "alice")
+    make_account(site, "off", enabled=False)
+    make_account(make_site("other"), "carol")
+    assert "0 of 1" in operator.get("/admin/tokens/site/").content.decode()
+    warming.warm([site.slug])
+    work()
+    assert "1 of 1" in operator.get("/admin/tokens/site/").content.decode()
 
 
 def test_a_site_is_paused_and_resumed(operator):

@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 
 from apps.access.authentication import KeyUser
 from apps.caching import services as cache
-from apps.tokens.models import StoredToken, TokenRequest
+from apps.tokens.models import TokenRequest
 from apps.tokens.services import acquisition, checkpoints
 from apps.tokens.services.acquisition import AcquireSpec
 from apps.tokens.viewsets.requests import TokenRequestViewSet
@@ -70,12 +70,3 @@ def test_without_a_copy_the_outage_is_said(row, monkeypatch):
 
     monkeypatch.setattr(TokenRequestViewSet, "get_object", away)
     assert status_of(row).status_code == 503
-
-
-def test_a_cached_token_that_differs_from_its_row_is_dropped(row):
-    work()
-    acquisition.obtain(AcquireSpec(site="court_zxfw", account="alice"), principal=caller())
-    assert checkpoints.check_tokens()["synced"] == 1
-    StoredToken.objects.update(fingerprint="other")
-    assert checkpoints.check_tokens()["out_of_sync"] == 1
-    assert cache.get("tokens", "court_zxfw/alice") is None

@@ -38,6 +38,7 @@ class Command(BaseCommand):
         add("--health-check", action="store_true", help="say how everything is")
         add("--cleanup-days", type=days, metavar="N", help="delete what is older than N days")
         add("--warm-cache", nargs="*", metavar="SITE", help="warm these sites up (none: all)")
+        add("--account", nargs="+", default=[], metavar="NAME", help="with one site: only these")
         add("--wait", type=seconds, default=0.0, metavar="S", help="wait for the warm-up's logins")
         add("--optimize-concurrency", action="store_true", help="say what each limit should be")
         add("--apply", action="store_true", help="with it: set the recommended limits")
@@ -74,6 +75,7 @@ class Command(BaseCommand):
         needed = {
             "apply": "optimize_concurrency",
             "archive_to": "cleanup_days",
+            "account": "warm_cache",
             "wait": "warm_cache",
         }
         for option, flag in needed.items():
@@ -140,7 +142,7 @@ def _step_options(options: dict[str, Any]) -> StepOptions:
         apply=options["apply"],
         dry_run=options["dry_run"],
         archive_to=options["archive_to"],
-        extra={"warm_wait_s": options["wait"]},
+        extra={"warm_wait_s": options["wait"], "warm_accounts": options["account"]},
     )
 
 
