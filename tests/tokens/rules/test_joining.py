@@ -1,8 +1,11 @@
 """Who asks for what somebody asked for already joins it; what the connector counts decides."""
 
-import pytest
+from uuid import uuid4
 
-from apps.tokens.models import Interest, StoredToken, TokenRequest
+import pytest
+from django.db import IntegrityError, transaction
+
+from apps.tokens.models import Interest, LoginAttempt, StoredToken, TokenRequest
 from apps.tokens.models.requests import Queue
 from apps.tokens.services import completion, requests, waiting
 from apps.tokens.services.acquisition import HandOut
@@ -50,6 +53,35 @@ def test_any_named_forced_and_batched_askings_cause_one_login(account):
     assert scripted.logins == ["alice"]
     assert len({found.fingerprint for found in waiting.look(tickets).values()}) == 1
     assert set(TokenRequest.objects.values_list("status", flat=True)) == {"done"}
+
+
+def test_who_looked_a_moment_too_early_joins_all_the_same(account, monkeypatch):
+    """Two look, find nothing, and make a request each: the constraint leaves one."""
+    first, real, looks = ask(), requests._join, []
+
+    def look(*wanted, **more):
+        looks.append(wanted)
+        return None if len(looks) == 1 else real(*wanted, **more)
+
+    monkeypatch.setattr(requests, "_join", look)
+    assert ask() == first
+    assert (len(looks), TokenRequest.objects.count()) == (2, 1)
+
+
+@pytest.mark.parametrize("same", ["account", "request"])
+def test_the_database_itself_refuses_a_second_open_login(account, same):
+    ask()
+    claim()
+    bob = make_account(account.site, "bob")
+    pk = ask(account="bob")
+    second = LoginAttempt.objects.get()
+    second.pk = uuid4()
+    if same == "account":
+        second.request_id = pk
+    else:
+        second.account = bob
+    with pytest.raises(IntegrityError), transaction.atomic():
+        second.save(force_insert=True)
 
 
 def test_two_named_accounts_are_two_logins(account):
