@@ -55,11 +55,11 @@ def embedded_valkey(url: str | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def embedded_postgres() -> Iterator[str]:
+def embedded_postgres(*, durable: bool = False) -> Iterator[str]:
     """Run PostgreSQL and yield its `postgresql://postgres@127.0.0.1:port/postgres`.
 
-    It trusts every local connection and does not flush to disk: for data nobody needs.
-    Raises ServerDidNotStart.
+    It trusts every local connection. Unless `durable`, it does not flush to disk: for data
+    nobody needs. Raises ServerDidNotStart.
     """
     import psycopg
 
@@ -69,10 +69,10 @@ def embedded_postgres() -> Iterator[str]:
         data, port = folder / "data", free_port()
         _initialise(programs, data, user)
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder)]
-        for setting in (
-            "listen_addresses=127.0.0.1", "max_connections=200", "fsync=off",
-            "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=10s",
-        ):  # fmt: skip
+        settings = ["listen_addresses=127.0.0.1", "max_connections=200", "autovacuum_naptime=10s"]
+        if not durable:
+            settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        for setting in settings:
             command += ["-c", setting]
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         with _kept(command, folder, user=user, stop=signal.SIGQUIT) as failed:
