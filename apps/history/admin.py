@@ -17,6 +17,7 @@ from apps.history.models import (
     MonthCell,
     Rollup,
     Spread,
+    StatusCell,
     TokenAcquisitionHistory,
 )
 from apps.history.viewsets import download
@@ -119,7 +120,7 @@ class HistoryAdmin(ReadOnlyAdmin):
         return download(lines(queryset, "jsonl"), "jsonl")
 
 
-@admin.register(HourCell, DayCell, MonthCell)
+@admin.register(HourCell, DayCell, MonthCell, StatusCell)
 class CellAdmin(ReadOnlyAdmin):
     """Sums over closed periods."""
 

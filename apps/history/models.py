@@ -86,6 +86,7 @@ class Cell(models.Model):
 
     period = models.IntegerField()
     site = models.CharField(max_length=64, blank=True)
+    success = models.BigIntegerField()
     n = models.BigIntegerField()
     attempts = models.BigIntegerField()
     retries = models.BigIntegerField()
@@ -101,10 +102,15 @@ class Cell(models.Model):
         abstract = True
 
 
+class Level(models.TextChoices):
+    """The periods a roll-up can vouch for."""
+
+    DAY = "d", "Day"
+    MONTH = "m", "Month"
+
+
 class HourCell(Cell):
     """By hour since 1970 (UTC) and site; the site "" is the sum of all sites."""
-
-    success = models.BigIntegerField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["site", "period"], name="history_hour_once")]
@@ -115,44 +121,52 @@ class HourCell(Cell):
 
 
 class DayCell(Cell):
-    """By day since 1970 (UTC), site, account and status."""
+    """By day since 1970 (UTC), site and account."""
 
     account = models.CharField(max_length=128, blank=True)
-    status = models.CharField(max_length=20, choices=STATUS_CHOICES)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                fields=["period", "site", "account", "status"], name="history_day_once"
-            )
+            models.UniqueConstraint(fields=["period", "site", "account"], name="history_day_once")
         ]
 
     def __str__(self) -> str:
-        return f"day {self.period} {self.site}/{self.account} {self.status}: {self.n}"
+        return f"day {self.period} {self.site}/{self.account}: {self.n}"
 
 
 class MonthCell(Cell):
-    """By month (year times 12 plus month minus 1, UTC), site, account and status."""
+    """By month (year times 12 plus month minus 1, UTC), site and account."""
 
     account = models.CharField(max_length=128, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["period", "site", "account"], name="history_month_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"month {self.period} {self.site}/{self.account}: {self.n}"
+
+
+class StatusCell(Cell):
+    """By day or month, site and status; the site "" is the sum of all sites.
+
+    Apart from the accounts: six statuses an account would be six times the rows of a year.
+    """
+
+    level = models.CharField(max_length=1, choices=Level.choices)
     status = models.CharField(max_length=20, choices=STATUS_CHOICES)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["period", "site", "account", "status"], name="history_month_once"
+                fields=["level", "site", "period", "status"], name="history_status_once"
             )
         ]
+        indexes = [models.Index(fields=["level", "period"], name="history_status_period")]
 
     def __str__(self) -> str:
-        return f"month {self.period} {self.site}/{self.account} {self.status}: {self.n}"
-
-
-class Level(models.TextChoices):
-    """The periods a roll-up can vouch for."""
-
-    DAY = "d", "Day"
-    MONTH = "m", "Month"
+        return f"status {self.level} {self.period} {self.site or 'all'} {self.status}: {self.n}"
 
 
 class Spread(models.Model):

@@ -13,6 +13,7 @@ from apps.history.models import (
     MonthCell,
     Rollup,
     Spread,
+    StatusCell,
     TokenAcquisitionHistory,
 )
 from apps.history.periods import day_of, month_of
@@ -111,9 +112,10 @@ def test_statistics_are_exact_after_every_batch():
 def test_old_cells_go_with_their_facts():
     fill(100)
     services.roll_up(at=AT)
-    assert min(model.objects.count() for model in (HourCell, DayCell, MonthCell, Spread)) > 0
+    cells = (HourCell, DayCell, MonthCell, StatusCell, Spread)
+    assert min(model.objects.count() for model in cells) > 0
     services.cleanup(1, at=AT)
-    for model in (HourCell, DayCell, MonthCell, Spread):
+    for model in cells:
         assert model.objects.count() == 0, model
     assert not Rollup.objects.filter(level="d", period__lt=day_of(AT) - 1).exists()
 
@@ -174,7 +176,8 @@ def test_a_partition_in_use_for_a_moment_is_dropped_all_the_same(september, monk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september):
+def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september, monkeypatch):
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 20)
     reader = connections.create_connection("default")
     try:
         reader.set_autocommit(False)
@@ -185,6 +188,7 @@ def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september):
         reader.rollback()
         reader.close()
     assert (report.deleted, report.partitions_dropped) == (1, ())
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 30_000)
     partitions.drop(september, only_if=None)
 
 

@@ -23,6 +23,12 @@ class Cover:
     days: tuple[int, ...]
     raw: tuple[tuple[datetime, datetime], ...]
 
+    def of_level(self) -> Q:
+        """Return the condition on cells that have a level."""
+        return Q(level=Level.MONTH, period__in=self.months) | Q(
+            level=Level.DAY, period__in=self.days
+        )
+
     def raw_filter(self) -> Q:
         """Return the condition on facts; never empty (Q() would match every fact)."""
         condition = Q(pk__in=[])

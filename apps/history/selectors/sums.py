@@ -10,14 +10,15 @@ from apps.history.contracts import Figures, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
 
 Key = tuple[Any, ...]
-# Successes, then SUMS in their order: whole numbers, so that adding in any order gives the same.
+# SUMS in their order: whole numbers, so that adding in any order gives the same.
 Row = tuple[Any, ...]
 SUMS = (
-    "n", "attempts", "retries", "total_sum", "total_min", "total_max",
+    "success", "n", "attempts", "retries", "total_sum", "total_min", "total_max",
     "login_n", "login_sum", "login_min", "login_max",
 )  # fmt: skip
 # Aliases end in an underscore: Django refuses annotations named like a field.
 _OF_FACTS: dict[str, Any] = {
+    "success_": Count("pk", filter=Q(status=HistoryStatus.SUCCESS.value)),
     "n_": Count("*"),
     "attempts_": Sum("attempts"),
     "retries_": Sum("retries"),
@@ -29,36 +30,29 @@ _OF_FACTS: dict[str, Any] = {
     "login_min_": Min("login_ms"),
     "login_max_": Max("login_ms"),
 }
-_SUCCESS = HistoryStatus.SUCCESS.value
 
 
 def by_name(sources: Iterable[QuerySet[Any]], names: Sequence[str]) -> dict[Key, Row]:
-    """Return the sums of all sources for each combination of these columns and the status."""
-    keys = (*names, "status")
-    parts = [
-        rows.order_by().values(*keys).annotate(**_OF_FACTS).values_list(*keys, *_OF_FACTS)
-        if rows.model is TokenAcquisitionHistory
-        else rows.order_by().values_list(*keys, *SUMS)
-        for rows in sources
-    ]
-    width = len(keys)
-    return {
-        row[:width]: (row[width] if row[width - 1] == _SUCCESS else 0, *row[width:])
-        for row in _totals(parts, keys, SUMS)
-    }
+    """Return the sums of all sources for each combination of these columns."""
+    parts = [_part(rows.order_by(), names) for rows in sources]
+    width = len(names)
+    return {row[:width]: row[width:] for row in _totals(parts, names)}
 
 
 def by_time(sources: Iterable[tuple[QuerySet[Any], Any]]) -> dict[int, Row]:
     """Return the sums of all sources for each value of the expression that comes with each."""
-    parts = []
-    for rows, at in sources:
-        timed: Any = rows.order_by().annotate(at_=at)
-        if rows.model is TokenAcquisitionHistory:
-            sums = {"success_": Count("pk", filter=Q(status=_SUCCESS))} | _OF_FACTS
-            parts.append(timed.values("at_").annotate(**sums).values_list("at_", *sums))
-        else:
-            parts.append(timed.values_list("at_", "success", *SUMS))
-    return {row[0]: row[1:] for row in _totals(parts, ("at",), ("success", *SUMS))}
+    parts = [_part(rows.order_by().annotate(at_=at), ["at_"]) for rows, at in sources]
+    return {row[0]: row[1:] for row in _totals(parts, ["at_"])}
+
+
+def _part(rows: Any, names: Sequence[str]) -> QuerySet[Any]:
+    """Return what to add up: cells as they are, facts already by name."""
+    if rows.model is TokenAcquisitionHistory:
+        rows = rows.values(*names).annotate(**_OF_FACTS)
+        found: QuerySet[Any] = rows.values_list(*names, *_OF_FACTS)
+    else:
+        found = rows.values_list(*names, *SUMS)
+    return found
 
 
 def added(rows: Iterable[Row]) -> Row:
@@ -102,9 +96,7 @@ def fetched(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _totals(
-    parts: Sequence[QuerySet[Any]], keys: Sequence[str], sums: Sequence[str]
-) -> list[tuple[Any, ...]]:
+def _totals(parts: Sequence[QuerySet[Any]], names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Add the parts up in one statement.
 
     PostgreSQL's sums of bigint would be decimals, which cost more to read than to add up.
@@ -112,12 +104,12 @@ def _totals(
     if not parts:
         return []
     compiled = [part.query.sql_with_params() for part in parts]
-    named = [f"key_{key}" for key in keys]
-    totals = [_TOTAL.get(name[-4:], "CAST(SUM({}) AS BIGINT)").format(name) for name in sums]
+    keys = [f"key_{name}" for name in names]
+    totals = [_TOTAL.get(name[-4:], "CAST(SUM({}) AS BIGINT)").format(name) for name in SUMS]
     statement = (
-        f"WITH part ({', '.join([*named, *sums])}) AS ("  # noqa: S608  # our own names
+        f"WITH part ({', '.join([*keys, *SUMS])}) AS ("  # noqa: S608  # our own names
         f"{' UNION ALL '.join(text for text, _ in compiled)}) "
-        f"SELECT {', '.join([*named, *totals])} FROM part GROUP BY {', '.join(named)}"
+        f"SELECT {', '.join([*keys, *totals])} FROM part GROUP BY {', '.join(keys)}"
     )
     return fetched(statement, [value for _, values in compiled for value in values])
 
@@ -141,4 +133,4 @@ _TOTAL = {"_min": "MIN({})", "_max": "MAX({})"}
 _EXTREMES: dict[str, Callable[[Any], Any]] = {
     "total_min": min, "total_max": max, "login_min": _lowest, "login_max": _highest,
 }  # fmt: skip
-_COMBINE = [sum, *(_EXTREMES.get(name, sum) for name in SUMS)]
+_COMBINE = [_EXTREMES.get(name, sum) for name in SUMS]

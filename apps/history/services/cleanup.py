@@ -26,6 +26,7 @@ from apps.history.models import (
     MonthCell,
     Rollup,
     Spread,
+    StatusCell,
     TokenAcquisitionHistory,
 )
 from apps.history.partitions import Contents
@@ -199,11 +200,13 @@ def _delete_cells(run: _Run) -> None:
             withdraw([day])
             HourCell.objects.filter(period__gte=day * 24, period__lt=day * 24 + 24).delete()
             DayCell.objects.filter(period=day).delete()
+            StatusCell.objects.filter(level=Level.DAY, period=day).delete()
             Spread.objects.filter(level=Level.DAY, period=day).delete()
     for month in _rolled(Level.MONTH, first_month):
         with run.pace.step(), transaction.atomic():
             withdraw(days_of_month(month))
             MonthCell.objects.filter(period=month).delete()
+            StatusCell.objects.filter(level=Level.MONTH, period=month).delete()
             Spread.objects.filter(level=Level.MONTH, period=month).delete()
 
 

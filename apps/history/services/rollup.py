@@ -23,6 +23,7 @@ from apps.history.models import (
     MonthCell,
     Rollup,
     Spread,
+    StatusCell,
     TokenAcquisitionHistory,
 )
 from apps.history.periods import day_of, day_start, days_of_month, month_of, month_of_day
@@ -105,6 +106,7 @@ def _roll_day(day: int, at: datetime) -> bool:
     hours = range(day * 24, day * 24 + 24)
     DayCell.objects.filter(period=day).delete()
     HourCell.objects.filter(period__gte=hours.start, period__lt=hours.stop).delete()
+    StatusCell.objects.filter(level=Level.DAY, period=day).delete()
     Spread.objects.filter(level=Level.DAY, period=day).delete()
     rollup_sql.fill_day(day)
     rollup_sql.fill_hours(hours)
@@ -126,6 +128,7 @@ def _roll_month(month: int, at: datetime) -> bool:
     if Rollup.objects.filter(level=Level.MONTH, period=month).exists():
         return False
     MonthCell.objects.filter(period=month).delete()
+    StatusCell.objects.filter(level=Level.MONTH, period=month).delete()
     Spread.objects.filter(level=Level.MONTH, period=month).delete()
     rollup_sql.fill_month(month, range(max(days.start, oldest.start), days.stop))
     _store_spreads(Level.MONTH, month, _merged(max(days.start, oldest.start), days.stop))

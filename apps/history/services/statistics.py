@@ -27,17 +27,18 @@ def statistics(window: Window) -> Statistics:
     """
     if window.start.tzinfo is None or window.end.tzinfo is None or window.start >= window.end:
         raise ValidationFailed("A window has a start before its end, both with a time zone.")
-    keys = _keys(window)
     with snapshot():
         known = vouched(window.start, window.end)
-        names = breakdowns.by_name(window, known, keys)
+        statuses = breakdowns.by_status(window, known)
+        keys = _keys(window)
+        names = breakdowns.by_name(window, known, keys) if keys else {}
         total_spread, login_spread = breakdowns.spreads(window, known)
         timed = {
             grouping: breakdowns.by_time(window, known, grouping)
             for grouping in (Grouping.DAY, Grouping.HOUR)
             if grouping in window.groups
         }
-    summary = sums.figures(sums.added(names.values())) if names else Figures()
+    summary = sums.figures(sums.added(statuses.values())) if statuses else Figures()
     return Statistics(
         window=window,
         summary=summary,
@@ -47,7 +48,7 @@ def statistics(window: Window) -> Statistics:
         login_percentiles=percentiles(
             login_spread, lowest_s=summary.login_s_min, highest_s=summary.login_s_max
         ),
-        groups=dict(_named_groups(window, names, keys))
+        groups=dict(_named_groups(window, statuses, names))
         | {
             grouping: tuple(Group(key=key, figures=sums.figures(row)) for key, row in rows.items())
             for grouping, rows in timed.items()
@@ -62,29 +63,25 @@ def _keys(window: Window) -> tuple[str, ...]:
 
 
 def _named_groups(
-    window: Window, names: Mapping[Key, Row], keys: tuple[str, ...]
+    window: Window, statuses: Mapping[str, Row], names: Mapping[Key, Row]
 ) -> Mapping[Grouping, tuple[Group, ...]]:
-    """Fold the finest rows into each breakdown that was asked for; the largest groups first."""
+    """Return each breakdown that was asked for; the largest groups first."""
     groups: dict[Grouping, tuple[Group, ...]] = {}
     if Grouping.STATUS in window.groups:
-        by_status = sums.folded(names, itemgetter(-1))
         groups[Grouping.STATUS] = tuple(
-            Group(key=status.value, figures=sums.figures(by_status[status.value]))
+            Group(key=status.value, figures=sums.figures(statuses[status.value]))
             for status in HistoryStatus
-            if status.value in by_status
+            if status.value in statuses
         )
-    # Sites are folded from accounts, which are far fewer than what was read.
-    finest = names
     if Grouping.ACCOUNT in window.groups:
-        finest = sums.folded(names, itemgetter(*range(len(keys))))
         groups[Grouping.ACCOUNT] = _largest_first(
             Group(key=account, site=site, figures=sums.figures(row))
-            for (site, account), row in finest.items()
+            for (site, account), row in names.items()
         )
     if Grouping.SITE in window.groups:
         groups[Grouping.SITE] = _largest_first(
             Group(key=site, figures=sums.figures(row))
-            for site, row in sums.folded(finest, itemgetter(0)).items()
+            for site, row in sums.folded(names, itemgetter(0)).items()
         )
     return groups
 
