@@ -33,3 +33,10 @@ def written() -> dict[str, set[str]]:
 
 def test_the_page_names_every_path_and_verb():
     assert written() == served()
+
+
+def test_every_operation_says_what_a_refusal_looks_like():
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    operations = [entry[verb] for entry in schema["paths"].values() for verb in VERBS & set(entry)]
+    assert "Problem" in schema["components"]["schemas"]
+    assert all("application/problem+json" in str(one["responses"]["default"]) for one in operations)

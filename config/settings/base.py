@@ -177,6 +177,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.common.schema.add_problems",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "BreakerStateEnum": "apps.tokens.models.breakers.BreakerState.choices",
         "ReportStateEnum": "apps.tokens.services.reports.ReportState",
