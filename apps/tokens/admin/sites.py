@@ -2,64 +2,20 @@
 
 from typing import Any
 
-import orjson
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord, Scope
 from apps.access.selectors import principal_of_user
 from apps.common.clock import database_now
-from apps.common.errors import BrokerError
 from apps.common.request_context import current_request_id
+from apps.tokens.admin.forms import SiteForm
 from apps.tokens.admin.warming import warm_up
-from apps.tokens.connectors.registry import names
 from apps.tokens.models import AdmissionLimits, Site, StoredToken
 from apps.tokens.services import sites
-
-
-class SiteForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
-    """Checks a recipe before it is saved; the proxy goes in and never comes out."""
-
-    # Not `proxy`: the model's field is not editable, and a form may not name such a field.
-    proxy_url = forms.CharField(
-        required=False,
-        widget=UnfoldAdminPasswordWidget(render_value=False),
-        help_text="http://user:password@host:port; never shown again. Empty keeps what is there.",
-    )
-
-    class Meta:
-        model = Site
-        exclude: list[str] = []
-        widgets = {"recipe": UnfoldAdminTextareaWidget(attrs={"rows": 24, "spellcheck": "false"})}
-
-    def clean_connector(self) -> str:
-        value = str(self.cleaned_data["connector"])
-        if value not in names():
-            raise ValidationError(f"Must be one of: {', '.join(sorted(names()))}.")
-        return value
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        if self.errors:
-            return cleaned
-        draft = Site(
-            slug=cleaned["slug"],
-            connector=cleaned["connector"],
-            recipe=cleaned["recipe"],
-            allowed_hosts=cleaned["allowed_hosts"],
-        )
-        try:
-            sites.check(draft)
-        except BrokerError as error:
-            details = orjson.dumps(error.details.get("errors", "")).decode()
-            raise ValidationError(f"{error.message} {details}") from error
-        return cleaned
 
 
 @admin.register(Site)

@@ -1,8 +1,10 @@
 """Reads a recipe's text into plain values, and remembers on which line each of them stands."""
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -73,6 +75,18 @@ def read(text: str, *, max_bytes: int = MAX_BYTES) -> Document:
             raise
         raise UnreadableText("This is neither YAML nor JSON.") from None
     return document
+
+
+def write(value: Any) -> str:
+    """Return plain values as YAML that `read` gives back as they were."""
+    out = StringIO()
+    yaml = YAML()
+    yaml.width = 100
+    yaml.representer.ignore_aliases = lambda *_: True
+    yaml.dump(value, out)
+    text = out.getvalue()
+    # The writer leaves a line end of Unicode as it is, and the reader takes it for a space.
+    return text if read(text).value == value else json.dumps(value, indent=2)
 
 
 def _check_events(text: str) -> None:

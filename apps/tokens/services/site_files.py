@@ -172,13 +172,13 @@ def _checked(document: Document, path: Path, row: Site | Account, save: Any) -> 
     except RecipeError as error:  # the connector is not installed
         raise _wrong(document, (*path, "connector"), error.message) from None
     except InvalidRecipe as error:
-        raise InvalidSiteFile(_recipe_faults(document, (*path, "recipe"), error)) from None
+        raise InvalidSiteFile(recipe_faults(document, (*path, "recipe"), error)) from None
     except ValidationFailed as error:
         raise _wrong(document, path, error.message) from None
 
 
-def _recipe_faults(document: Document, path: Path, error: InvalidRecipe) -> list[dict[str, Any]]:
-    """Give a recipe's errors the lines they have in this file."""
+def recipe_faults(document: Document, path: Path, error: InvalidRecipe) -> list[dict[str, Any]]:
+    """Return a recipe's errors with the lines they have in the text; `path` leads to the recipe."""
     depth = len(path)
     lines = {
         written(place[depth:]): line

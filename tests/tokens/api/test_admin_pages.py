@@ -115,7 +115,7 @@ def test_a_broken_recipe_is_told_in_the_form(admin_client, rows):
     data |= {"connector": "http_recipe", "recipe": '{"version": 1}'}
     answer = admin_client.post(url, data)
     assert answer.status_code == 200
-    assert "steps" in str(answer.context["adminform"].form.non_field_errors())
+    assert "steps" in str(answer.context["adminform"].form.errors["recipe"])
     assert Site.objects.get().connector == "scripted"
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 
+from apps.tokens.connectors import recipe_text
 from apps.tokens.models import SecretVerdict, Site, TokenRequest
 from apps.tokens.services import warming
 from tests.tokens.factories import make_account, make_site
@@ -75,3 +77,77 @@ def test_who_may_only_look_is_offered_nothing(client):
     site = make_site()
     act(client, "site", "pause", site)
     assert not Site.objects.get().paused
+
+
+# The form of a site ---------------------------------------------------------------------------
+RECIPE = """\
+version: 1
+steps:
+  - name: login
+    url: https://portal.example/login
+    capture: {token: {jmespath: token}}
+token:
+  bearer: ${tokn}
+"""
+
+
+def change(client, site, **fields):
+    """Send the form of a site as the page shows it, with these fields changed."""
+    page = f"/admin/tokens/site/{site.pk}/change/"
+    form = client.get(page).context["adminform"].form
+    shown = {name: form[name].value() for name in form.fields}
+    data = {
+        name: value for name, value in shown.items() if value is not None and value is not False
+    }
+    for name, value in data.items():
+        data[name] = value if isinstance(value, str) else form.fields[name].prepare_value(value)
+    answer = client.post(page, {**data, **fields})
+    return answer.context["adminform"].form.errors if answer.context else {}
+
+
+def test_a_recipe_is_shown_and_taken_as_yaml(operator):
+    site = make_site(
+        connector="http_recipe", recipe=recipe_text.read(RECIPE.replace("tokn", "token")).value
+    )
+    page = operator.get(f"/admin/tokens/site/{site.pk}/change/").content.decode()
+    assert "steps:\n- name: login\n  url: https://portal.example/login\n" in page
+    assert change(operator, site) == {}
+    assert Site.objects.get().recipe == site.recipe
+    text = RECIPE.replace("tokn", "token").replace("/login", "/api")
+    assert change(operator, site, recipe=text) == {}
+    assert Site.objects.get().recipe["steps"][0]["url"] == "https://portal.example/api"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (RECIPE, "Line 7: token.bearer: The variable &#x27;tokn&#x27; is unknown; did you mean"),
+        ("version: 1\nsteps: [", "Line 2: "),
+        ("version: 1\nversion: 1", "Line 2: The key &#x27;version&#x27; stands here twice."),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_shown_with_its_line(operator, text, told):
+    site = make_site(
+        connector="http_recipe", recipe=recipe_text.read(RECIPE.replace("tokn", "token")).value
+    )
+    assert told in str(change(operator, site, recipe=text)["recipe"])
+    assert Site.objects.get().recipe == site.recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("allowed_hosts", "[5]"), ("closed_hours", '["never"]'), ("time_zone", "Mars/Base")],
+)
+def test_a_mistake_in_another_field_is_shown_there(operator, field, value):
+    assert field in change(operator, make_site(), **{field: value})
+
+
+def test_who_may_not_set_hosts_may_change_the_rest(client):
+    site = make_site()
+    person = get_user_model().objects.create_user("clerk", password="x", is_staff=True)
+    person.user_permissions.set(
+        Permission.objects.filter(codename__in=["change_site", "view_site"])
+    )
+    client.force_login(person)
+    assert change(client, site, name="Renamed") == {}
+    assert (Site.objects.get().name, Site.objects.get().allowed_hosts) == ("Renamed", ["127.0.0.1"])
