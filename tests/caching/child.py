@@ -32,7 +32,7 @@ class Child:
         from apps.caching.runtime import current
 
         current().space(namespace)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             runtime = current()
             heard = runtime.shared is None or runtime.background.listening
@@ -57,12 +57,11 @@ class Child:
             for _ in range(callers)
         ]
         time.sleep(max(0, at - time.time()))
-        began = time.monotonic()
         for wait in waits:
             wait.start()
         for wait in waits:
             wait.join()
-        return {"took_s": time.monotonic() - began, "values": sorted(set(values)), "n": len(values)}
+        return {"values": sorted(set(values)), "n": len(values)}
 
     def load_and_die(self, key: str) -> None:
         from apps.caching import services
@@ -129,14 +128,14 @@ class Child:
         with space.lock, current().flights._lock:
             pid = os.fork()
             if pid == 0:
-                signal.alarm(10)
+                signal.alarm(60)
                 services.set("blacklist", key, "from the child")
                 os.write(writer, str(services.get("blacklist", key)).encode())
                 os._exit(0)
         os.close(writer)
         said = os.read(reader, 100).decode()
         os.waitpid(pid, 0)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while services.get("blacklist", key) == "before" and time.monotonic() < deadline:
             time.sleep(0.01)
         return {"said": said, "parent": services.get("blacklist", key)}

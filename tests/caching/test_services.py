@@ -341,12 +341,12 @@ def test_nobody_joins_a_load_from_before_an_invalidation(cache, db):
 
     def slow():
         begun.set()
-        go_on.wait(5)
+        go_on.wait(60)
         return "old"
 
     first = threading.Thread(target=services.get_or_load, args=("blacklist", "key", slow))
     first.start()
-    begun.wait(5)
+    begun.wait(60)
     services.delete("blacklist", "key")
     found = services.get_or_load("blacklist", "key", lambda: "new")
     go_on.set()
@@ -368,12 +368,12 @@ def test_waiters_go_on_when_a_loader_takes_too_long():
 
     def hangs():
         begun.set()
-        go_on.wait(5)
+        go_on.wait(60)
         return "late"
 
     first = threading.Thread(target=services.get_or_load, args=("blacklist", "key", hangs))
     first.start()
-    begun.wait(5)
+    begun.wait(60)
     found = services.get_or_load("blacklist", "key", lambda: "soon", deadline_s=0.1)
     go_on.set()
     first.join()

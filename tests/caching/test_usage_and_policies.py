@@ -97,7 +97,8 @@ def test_secrets_stay_secret_and_short_in_a_process(namespace, db):
     assert (policy.secret, policy.l1_ttl_s) == (True, 5)
 
 
-def test_a_deleted_value_leaves_other_processes_that_have_no_redis(processes):
+def test_a_deleted_value_leaves_other_processes_that_have_no_redis(processes, monkeypatch):
+    monkeypatch.setattr(background, "LOOK_EVERY_S", 0.05)
     one, two = processes(2)
     with as_process(two):
         services.set("site_configuration", "key", "old")
@@ -244,6 +245,45 @@ def test_usage_over_http_needs_the_permission_to_see_it(operator):
     assert [row["hit_rate"] for row in found.data["results"]] == [0.75]
     assert call(view, "get", "/?layer=l2", operator).data["results"] == []
     assert call(view, "get", "/", nobody).status_code == 403
+
+
+def test_lists_are_ordered_and_paged(operator):
+    for number in range(3):
+        CacheUsage.objects.create(
+            namespace=f"n{number}", layer="l1", minute=clock.now(), hits=number, misses=10 - number
+        )
+        CachePolicy.objects.create(namespace=f"n{number}", ttl_s=100 - number)
+    usage_list = CacheUsageViewSet.as_view({"get": "list"})
+    policy_list = CachePolicyViewSet.as_view({"get": "list"})
+
+    most = call(usage_list, "get", "/?ordering=-hits&page_size=2&page=2", operator).data
+    short = call(policy_list, "get", "/?ordering=ttl_s&namespace__startswith=n", operator).data
+    later = call(usage_list, "get", "/?since=2100-01-01T00:00:00Z", operator).data
+
+    assert (most["count"], [row["namespace"] for row in most["results"]]) == (3, ["n0"])
+    assert [row["namespace"] for row in short["results"]] == ["n2", "n1", "n0"]
+    assert later["results"] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_policy_is_edited_and_a_namespace_cleared_in_the_admin(operator, client):
+    policy = CachePolicy.objects.create(namespace="invoices")
+    client.force_login(operator)
+    fields = {
+        name: getattr(policy, name)
+        for name in ("ttl_s", "l1_ttl_s", "l1_entries", "jitter", "negative_ttl_s",
+                     "stale_if_error_s", "early_refresh")
+    }  # fmt: skip
+    page = f"/admin/caching/cachepolicy/{policy.pk}/change/"
+
+    assert client.post(page, fields | {"ttl_s": 0}).status_code == 200, "refused, shown again"
+    assert client.post(page, fields | {"ttl_s": 120}).status_code == 302
+    assert services.policies()["invoices"].ttl_s == 120
+
+    services.set("invoices", "key", 1)
+    chosen = {"action": "clear_namespaces", "_selected_action": [str(policy.pk)]}
+    client.post("/admin/caching/cachepolicy/", chosen)
+    assert services.get("invoices", "key") is None
 
 
 @pytest.mark.parametrize("model", ["cachepolicy", "cacheusage", "cachegeneration"])
