@@ -17,7 +17,7 @@ from apps.common.errors import CacheFailed
 
 T = TypeVar("T")
 
-# Shares of the time-out (150 ms by default). One call this slow, or several that are not prompt and
+# Shares of the time-out. One call this slow, or several that are not prompt and
 # add up, and Redis is slower than doing without it. A probe has to be answered promptly, or a Redis
 # that is steadily slow would be let in again and again.
 SLOW_SHARE: Final = 2 / 3

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from apps.caching import counters, usage
+from apps.caching.background import TRUST_S
 from apps.caching.contracts import Health, Layer, Usage
 from apps.caching.guard import Away
 from apps.caching.runtime import Runtime
@@ -14,14 +15,15 @@ MISSED_LOOKS_S: Final = 10.0
 
 
 def health(runtime: Runtime) -> Health:
-    """Return how the cache of this process is; asks nobody."""
-    shared, reasons = runtime.shared, []
-    listening = clock.monotonic() < runtime.told_until
+    """Return how the cache of this process is; waits for its first judgement on Redis at most."""
+    shared, reasons, now = runtime.shared, [], clock.monotonic()
+    listening = now < runtime.told_until
     if shared is not None:
-        runtime.reachable()
+        runtime.reachable(runtime.patience())
         if not (shared.guard.readable and shared.guard.writable):
             reasons.append(shared.guard.reason)
-        if runtime.background is not None and not listening:
+        # Who has just begun to listen has nothing yet that it could have missed word of.
+        if runtime.background is not None and not listening and now - runtime.began > TRUST_S:
             reasons.append("invalidation_not_live")
     if runtime.generations.pending:
         reasons.append("invalidation_pending")

@@ -20,6 +20,7 @@ from apps.caching.leases import HeldLeases
 from apps.caching.local import Space
 from apps.caching.policies import Policies
 from apps.caching.refreshing import Refreshing
+from apps.common import clock
 
 SEPARATOR: Final = "|"
 
@@ -29,6 +30,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.origin = secrets.token_hex(4)
+        self.began = clock.monotonic()
         self.spaces: dict[str, Space] = {}
         self.policies = Policies(self._apply_policy)
         self.generations = Generations(self.forget_space)

@@ -273,7 +273,7 @@ def clean_statistics(*, older_than: datetime) -> int:
 
 
 def health() -> Health:
-    """Return how the cache of this process is; quick, and asks nobody."""
+    """Return how the cache of this process is; quick: a time-out of Redis at most, once."""
     return observing.health(current())
 
 

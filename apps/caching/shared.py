@@ -27,8 +27,8 @@ from apps.common import clock
 ALIAS: Final = "shared"
 GENERATION_BYTES: Final = 8
 SCAN_COUNT: Final = 500
-# What an operation may cost when Redis fails, where the settings name nothing.
-TIMEOUT_S: Final = 0.15
+# What an operation may wait when Redis fails, where the settings name nothing.
+TIMEOUT_S: Final = 0.14
 # Nobody waits for a probe.
 PROBE_S: Final = 1.0
 PROBE_READS: Final = 3

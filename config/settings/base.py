@@ -129,7 +129,8 @@ else:
 
 # Redis, optional: it makes things faster and decides nothing --------------------------------
 REDIS_URL = env.redis_url()
-REDIS_TIMEOUT_S = env.seconds("LATCHKEY_REDIS_TIMEOUT_S", 0.15, minimum=0.02, maximum=5)
+# What all waiting of one operation adds up to. A read may cost 150 ms; waking up takes a few.
+REDIS_TIMEOUT_S = env.seconds("LATCHKEY_REDIS_TIMEOUT_S", 0.14, minimum=0.02, maximum=5)
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }

@@ -26,6 +26,7 @@ from config.embedded import embedded_valkey
 
 INSIDE = "LATCHKEY_BENCHMARK_INSIDE"
 PROCESSES, CALLERS, LOAD_S = 4, 250, 0.3
+SHIPPED_TIMEOUT_S = 0.15
 VALUE = {"bearer": "v" * 300, "expires": 1_800_000_000, "headers": {"X-Auth": "w" * 60}}
 Row = tuple[str, str, str, bool | None]
 
@@ -38,6 +39,9 @@ def main() -> int:
         environment = os.environ | {
             INSIDE: "1",
             "REDIS_URL": url,
+            # A thousand threads on two cores wait for each other longer than for any Redis. What
+            # a Redis costs that does not answer is measured with the time-out that ships.
+            "LATCHKEY_REDIS_TIMEOUT_S": "1",
             "DATABASE_URL": f"sqlite:///{folder}/benchmark.sqlite3",
             "LATCHKEY_DATA_DIR": folder,
             "LATCHKEY_TEST_CACHE_BACKGROUND": "1",
@@ -181,7 +185,11 @@ def hung_server() -> list[Row]:
     import redis
 
     from apps.caching import services
+    from apps.caching.guard import PROMPT_SHARE
+    from apps.caching.runtime import current
 
+    guard = current().shared.guard
+    guard.timeout_s, guard.prompt_s = SHIPPED_TIMEOUT_S, SHIPPED_TIMEOUT_S * PROMPT_SHARE
     admin = redis.Redis.from_url(os.environ["REDIS_URL"])
     pid = int(admin.info("server")["process_id"])
     took = []
@@ -198,8 +206,8 @@ def hung_server() -> list[Row]:
         (
             "hung server: the read that finds out",
             f"{first * 1e3:.0f} ms",
-            "≤ 160 ms",
-            first <= 0.16,
+            "≤ 150 ms",
+            first <= 0.15,
         ),
         ("hung server: a read after it, with its load", f"{rest * 1e6:.0f} µs", "", None),
     ]

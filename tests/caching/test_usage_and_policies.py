@@ -135,6 +135,17 @@ def test_a_process_knows_that_it_hears_nothing(with_redis, processes):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_process_that_has_just_begun_is_well(with_redis, settings, monkeypatch):
+    settings.LATCHKEY_CACHE_BACKGROUND = True
+    # It does not listen yet, and its first judgement is still to come.
+    monkeypatch.setattr(background.Background, "_listen", lambda self, shared: self._stop.wait())
+    assert (services.health().status, services.health().reasons) == ("ok", ())
+
+    monkeypatch.setattr(current(), "began", clock.monotonic() - TRUST_S - 1)
+    assert services.health().reasons == ("invalidation_not_live",)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_failed_delete_is_made_up_for_when_the_database_returns(with_redis, monkeypatch):
     services.set("tokens", "key", "revoked")
     runtime = current()
