@@ -1,10 +1,13 @@
-"""Accounts: their secrets, and everything that makes the results of the old world void."""
+"""Accounts: their secrets, and everything that makes the results of the old world void.
+
+Every change takes the admission lock before its first row: admission and completion touch the
+same rows in another order, and PostgreSQL ended one of the two as a deadlock.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
-from django.db import transaction
 from django.db.models import F
 
 from apps.common.clock import database_now
@@ -12,7 +15,7 @@ from apps.common.crypto import fingerprint
 from apps.common.errors import BusinessRuleViolated
 from apps.tokens.contracts import Credentials
 from apps.tokens.models import Account, RefreshToken, SecretVerdict, StoredToken
-from apps.tokens.services import directory, lookup, requests
+from apps.tokens.services import directory, locks, lookup, requests
 from apps.tokens.services.sites import connector_of, site_config
 
 
@@ -20,7 +23,7 @@ def create(account: Account, secrets: Mapping[str, str]) -> None:
     """Save a new account with its secrets."""
     account.secrets = {name: value for name, value in secrets.items() if value != ""}
     account.secret_fingerprint = secret_fingerprint(account, account.secrets)
-    with transaction.atomic():
+    with locks.admission():
         account.save(force_insert=True)
         directory.forget_accounts(account.site.slug)
         requests.reconsider([account])
@@ -30,7 +33,7 @@ def update(
     account: Account, *, fields: Collection[str], secrets: Mapping[str, str] | None = None
 ) -> None:
     """Save these fields, and new secrets if given; a disabled account's token is forgotten."""
-    with transaction.atomic():
+    with locks.admission():
         if fields:
             account.save(update_fields=[*fields, "updated_at"])
         if secrets is not None:
@@ -50,7 +53,7 @@ def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
     mark = secret_fingerprint(account, clean)
     if mark == account.secret_fingerprint and clean == account.secrets:
         return
-    with transaction.atomic():
+    with locks.admission():
         account.secrets = clean
         account.secret_fingerprint = mark
         account.save(update_fields=["secrets", "secret_fingerprint", "updated_at"])
@@ -70,7 +73,7 @@ def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
 
 def remove(account: Account) -> None:
     """Delete an account with its token and attempts. Raises BusinessRuleViolated during a login."""
-    with transaction.atomic():
+    with locks.admission():
         if account.logins.filter(outcome="").exists():
             raise BusinessRuleViolated("A login of this account is running; try again when done.")
         lookup.forget(account)
@@ -122,9 +125,7 @@ def revoke(token: StoredToken, *, reason: str) -> bool:
 
     Returns False if it was revoked already. Every process stops serving it within 5 s.
     """
-    with transaction.atomic():
-        # The same order as a completion's: account, then token.
-        Account.objects.select_for_update().get(pk=token.account_id)
+    with locks.admission():
         changed = StoredToken.objects.filter(pk=token.pk, revoked_at=None).update(
             revoked_at=database_now(), revoked_reason=reason[:64]
         )

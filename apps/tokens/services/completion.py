@@ -183,16 +183,13 @@ def _measure_failure(attempt: LoginAttempt, error: LoginFailure) -> None:
 
 
 def _same_world(attempt: LoginAttempt) -> bool:
-    """Compare the versions, and hold the account's row so that they stay equal until the commit.
-
-    The account is locked before its token: `accounts` takes them in the same order.
-    """
-    held = Account.objects.select_for_update().filter(
+    """Compare the versions. Whoever changes them holds the admission lock, as the caller does."""
+    same = Account.objects.filter(
         pk=attempt.account_id,
         fence=attempt.fence,
         credential_version=attempt.credential_version,
     )
-    return held.values_list("pk", flat=True).first() is not None
+    return same.exists()
 
 
 def _refuse(attempt: LoginAttempt, *, at: datetime) -> None:

@@ -20,7 +20,7 @@ from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import ProbeVerdict
 from apps.tokens.models import StoredToken, TokenReport
 from apps.tokens.models.requests import Queue, Reason
-from apps.tokens.services import accounts, freshness, hints, requests
+from apps.tokens.services import accounts, freshness, hints, locks, requests
 from apps.tokens.services.context import ProbeContext
 from apps.tokens.services.lookup import material_from_plain
 from apps.tokens.services.requests import Asker, Demand
@@ -45,8 +45,7 @@ class ReportState(StrEnum):
 
 def report(token: StoredToken, fingerprint: str, *, principal: Principal) -> ReportState:
     """Take one consumer's word for it; `token` comes with its account and site."""
-    with transaction.atomic():
-        at = database_now()
+    with locks.admission() as at:  # dropping a token changes what admission goes by
         current = StoredToken.objects.usable(at=at).filter(pk=token.pk, fingerprint=fingerprint)
         if not current.exists():
             return ReportState.SUPERSEDED
@@ -100,7 +99,7 @@ def _claim() -> StoredToken | None:
 
 
 def _settle(token: StoredToken, verdict: ProbeVerdict) -> None:
-    with transaction.atomic():
+    with locks.admission() as at:
         same = StoredToken.objects.filter(pk=token.pk, version=token.version)
         if not same.update(reported_at=None, probe_until=None):
             return
@@ -108,7 +107,7 @@ def _settle(token: StoredToken, verdict: ProbeVerdict) -> None:
         if verdict is ProbeVerdict.BAD or doubted:
             _drop(token, asker=None)
         elif verdict is ProbeVerdict.GOOD:
-            freshness.unlearn(token, at=database_now())
+            freshness.unlearn(token, at=at)
             TokenReport.objects.filter(token=token, fingerprint=token.fingerprint).delete()
 
 

@@ -1,12 +1,10 @@
 """Sites as connectors see them, and the checks before one is saved."""
 
-from django.db import transaction
-
 from apps.common.errors import BusinessRuleViolated, ValidationFailed
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import Connector, SiteConfig
 from apps.tokens.models import Account, Site
-from apps.tokens.services import directory, hours, lookup, requests
+from apps.tokens.services import directory, hours, locks, lookup, requests
 
 DEFAULT_USER_AGENT = "Mozilla/5.0 (compatible; Latchkey)"
 
@@ -51,7 +49,7 @@ def save(site: Site) -> None:
     from apps.tokens.services.accounts import secret_fingerprint  # accounts builds on sites
 
     check(site)
-    with transaction.atomic():
+    with locks.admission():
         site.save()
         directory.forget_site(site.slug)
         for account in site.accounts.select_related("site"):
@@ -64,7 +62,7 @@ def save(site: Site) -> None:
 
 def remove(site: Site) -> None:
     """Delete a site with its accounts. Raises BusinessRuleViolated while a login runs there."""
-    with transaction.atomic():
+    with locks.admission():
         if site.logins.filter(outcome="").exists():
             raise BusinessRuleViolated("A login at this site is running; try again when done.")
         for account in site.accounts.select_related("site"):
