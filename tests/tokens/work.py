@@ -44,6 +44,14 @@ def claim(cluster: str = "default", owner: Owner | None = None) -> admission.Cla
     return admission.claim(owner_id=owner.id, queues=hints.queues_of(cluster))
 
 
+def claim_some(
+    cluster: str = "default", *, most: int = admission.CLAIMS_AT_ONCE
+) -> list[admission.Claim]:
+    """Claim as a worker with `most` free slots does, in one transaction."""
+    owner = Owner.take(cluster=cluster)
+    return admission.claim_some(owner_id=owner.id, queues=hints.queues_of(cluster), most=most)
+
+
 def work(limit: int = 50, cluster: str = "default") -> int:
     """Claim and run logins one after the other; return how many were made."""
     owner = Owner.take(cluster=cluster)

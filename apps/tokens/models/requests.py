@@ -79,7 +79,8 @@ class TokenRequest(models.Model):
     `requested_key` is the account's id, or '' for any account; with the constraint below it makes
     all callers share one request. `order_at` is the queue's order: the time of asking plus a
     handicap for its priority, so that a patient batch request overtakes a fresh interactive one
-    in the end. A joiner with a higher priority moves it forward.
+    in the end. A joiner with a higher priority moves it forward. `not_before` decides; `set_aside`
+    only keeps what may not run out of the index in which admission looks for who may.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -94,6 +95,9 @@ class TokenRequest(models.Model):
     queue = models.CharField(max_length=16, choices=Queue.choices, default=Queue.INTERACTIVE)
     order_at = models.DateTimeField()
     not_before = models.DateTimeField()
+    set_aside = models.BooleanField(
+        default=False, help_text="Out of its queue until `not_before`; admission puts it back."
+    )
     expires_at = models.DateTimeField(help_text="When nobody can be waiting for it any more.")
     newer_than = models.PositiveBigIntegerField(
         default=0, help_text="Only a token of a later version ends this request."
@@ -130,7 +134,14 @@ class TokenRequest(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["site", "order_at"], condition=Q(status="queued"), name="queue_of_site"
+                fields=["queue", "site", "order_at"],
+                condition=Q(status="queued", set_aside=False),
+                name="queues_of_sites",
+            ),
+            models.Index(
+                fields=["not_before"],
+                condition=Q(status="queued", set_aside=True),
+                name="set_aside_by_end",
             ),
             models.Index(
                 fields=["expires_at"],

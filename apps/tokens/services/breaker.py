@@ -43,14 +43,18 @@ def blocked_sites(*, at: datetime) -> set[UUID]:
     return {row.site_id for row in rows if not _lets_a_probe(row, at=at)}
 
 
-def admitted(attempt: LoginAttempt, *, at: datetime) -> None:
-    """Note that a login has been admitted; where the breaker was open, it is the probe."""
+def admitted(attempt: LoginAttempt, *, at: datetime) -> bool:
+    """Note that a login has been admitted; where the breaker was open, it is the one probe.
+
+    True says that it is: nothing else may start at the site.
+    """
     row = SiteBreaker.objects.filter(site=attempt.site_id, state__in=BLOCKING).first()
     if row is None:
-        return
+        return False
     SiteBreaker.objects.filter(pk=row.pk).update(probe=attempt.pk)
     if row.state == BreakerState.OPEN:
         _change(row, BreakerState.HALF_OPEN, at=at, reason="one login probes the site")
+    return True
 
 
 def succeeded(attempt: LoginAttempt, *, at: datetime) -> None:

@@ -38,7 +38,12 @@ class SyncStatus(StrEnum):
 
 def keep(pk: UUID) -> None:
     """Copy a request's progress into the cache, once the present transaction commits."""
-    transaction.on_commit(partial(_write, pk), robust=True)
+    transaction.on_commit(partial(_read_and_write, pk), robust=True)
+
+
+def keep_row(row: TokenRequest) -> None:
+    """Do the same for a row that is at hand with its site and account, as it will be committed."""
+    transaction.on_commit(partial(_write, row), robust=True)
 
 
 def compare(row: TokenRequest) -> tuple[Progress, SyncStatus]:
@@ -71,13 +76,16 @@ def cached(pk: UUID) -> tuple[Progress, str, str] | None:
     return Progress(**values), found["site"], found["account"]
 
 
-def _write(pk: UUID) -> None:
+def _read_and_write(pk: UUID) -> None:
     row = TokenRequest.objects.select_related("site", "account").filter(pk=pk).first()
-    if row is None:
-        return
+    if row is not None:
+        _write(row)
+
+
+def _write(row: TokenRequest) -> None:
     content = asdict(progress.of(row))
     for name in _TIMES:
         content[name] = content[name].timestamp() if content[name] else None
     content["site"] = row.site.slug
     content["account"] = row.account.username if row.account else ""
-    cache.set(NAMESPACE, str(pk), content)
+    cache.set(NAMESPACE, str(row.pk), content)

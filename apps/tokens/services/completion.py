@@ -141,6 +141,7 @@ def after_failure(attempt: LoginAttempt, error: LoginFailure, *, at: datetime) -
             status=Status.QUEUED,
             stage=Stage.WAITING,
             not_before=at + timedelta(seconds=wait_s),
+            set_aside=wait_s > 0,
             **facts,
         )
 

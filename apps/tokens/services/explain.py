@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from apps.common.clock import database_now
 from apps.tokens.models import Account, AdmissionLimits, Site, SiteBreaker, TokenRequest
@@ -12,7 +12,10 @@ from apps.tokens.models.breakers import BreakerState
 from apps.tokens.models.requests import BACKGROUND, LIVE, Queue, Status
 from apps.tokens.services import admission, hours, selection
 from apps.tokens.services import breaker as breaker_rules
-from apps.tokens.services.admission import Occupancy
+from apps.tokens.services.occupancy import Occupancy
+
+# Those whose accounts may not log in are set aside by the next admission: mostly one is looked at.
+LOOKED_AT: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +101,8 @@ def site(row: Site) -> SiteExplanation:
         waiting_for.append(_limit("global_limit", state.total, limits.max_concurrent))
     if row.pk in state.full_sites:
         waiting_for.append(_limit("site_limit", state.by_site[row.pk], _site_limit(row, limits)))
-    head = (
-        TokenRequest.objects.runnable(at=at)
-        .filter(site=row)
-        .exclude(account__in=state.busy_accounts)
-        .select_related("account")
-        .order_by("order_at")
-        .first()
-    )
     accounts = _verdicts(row, None, at=at, limits=limits)
+    head = _next(row, state, {one.account for one in accounts if one.eligible}, at=at)
     return SiteExplanation(
         at=at,
         waiting_for=tuple(waiting_for),
@@ -121,10 +117,10 @@ def site(row: Site) -> SiteExplanation:
 def _next_account(head: TokenRequest, accounts: tuple[AccountVerdict, ...]) -> str | None:
     """Return the account that the request would log in as: its own, or the first by rank."""
     own = head.account.username if head.account else None
-    for found in accounts:
-        if found.eligible and (found.account == own if own else found.position == 1):
-            return found.account
-    return None
+    tried = set(head.logins.values_list("account__username", flat=True)) if head.attempts else set()
+    able = [one for one in accounts if one.eligible and own in (None, one.account)]
+    first = min(able, key=lambda one: (one.account in tried, one.position or 0), default=None)
+    return first.account if first else None
 
 
 def opening(row: Site) -> Waiting | None:
@@ -222,6 +218,18 @@ def _ahead(row: TokenRequest, *, at: datetime) -> int:
     """Return how many requests of the site go before this one."""
     waiting = TokenRequest.objects.runnable(at=at).filter(site=row.site_id)
     return waiting.filter(order_at__lt=row.order_at).exclude(pk=row.pk).count()
+
+
+def _next(row: Site, state: Occupancy, able: set[str], *, at: datetime) -> TokenRequest | None:
+    """Return the oldest request that an account can log in for, or else the oldest one."""
+    queued = TokenRequest.objects.runnable(at=at).filter(site=row).order_by("order_at")
+    waiting = queued.exclude(account__in=state.busy_accounts).select_related("account")
+    if state.background_full or row.pk in state.background_full_sites:
+        waiting = waiting.exclude(queue__in=BACKGROUND)
+    for request in waiting[:LOOKED_AT]:
+        if able and (request.account is None or request.account.username in able):
+            return request
+    return queued.select_related("account").first()
 
 
 def _earliest(waiting: list[Waiting], at: datetime) -> datetime | None:

@@ -29,6 +29,7 @@ _ENDED: Final = {
     Status.CANCELLED: gettext_lazy("Cancelled"),
     Status.EXPIRED: gettext_lazy("Ended because nobody could serve it in time"),
 }
+_NOT_BEGUN: Final = (Stage.QUEUED, Stage.WAITING, Stage.SELECTING)
 _LEARN_FROM: Final = 20
 _ASK_AGAIN_MAX_S: Final = 30.0
 
@@ -83,8 +84,11 @@ def _remaining_s(request: TokenRequest) -> float:
     usual = recent.aggregate(s=Avg(F("finished_at") - F("started_at")))["s"]
     if usual is None:
         return waiting_s + float(STAGES[Stage(request.stage)][2])
-    begun = request.logins.filter(outcome=Outcome.OPEN).values_list("started_at", flat=True).first()
-    spent_s = (at - begun).total_seconds() if begun else 0.0
+    spent_s = 0.0
+    if request.stage not in _NOT_BEGUN:
+        open_one = request.logins.filter(outcome=Outcome.OPEN)
+        begun = open_one.values_list("started_at", flat=True).first()
+        spent_s = (at - begun).total_seconds() if begun else 0.0
     return waiting_s + max(1.0, float(usual.total_seconds()) - spent_s)
 
 

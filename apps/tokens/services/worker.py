@@ -82,21 +82,28 @@ class Drain:
         while not self.stopping and len(self.running) < self.slots and self.owner.stands():
             term = self.owner.term
             try:
-                claim = await self.threads.run(
-                    admission.claim, owner_id=self.owner.id, queues=self.queues
+                claims = await self.threads.run(
+                    admission.claim_some,
+                    owner_id=self.owner.id,
+                    queues=self.queues,
+                    most=self.slots - len(self.running),
                 )
             except DatabaseError as error:
                 log.warning("admission_failed", error=type(error).__name__)
                 break
-            if claim is None:
+            if not claims:
                 break
-            task = asyncio.create_task(
-                execution.run(claim, owner=self.owner, threads=self.threads, term=term)
-            )
-            self.running.add(task)
-            task.add_done_callback(self._finished)
-            taken += 1
+            for claim in claims:
+                self._start(claim, term=term)
+            taken += len(claims)
         return taken
+
+    def _start(self, claim: admission.Claim, *, term: int) -> None:
+        task = asyncio.create_task(
+            execution.run(claim, owner=self.owner, threads=self.threads, term=term)
+        )
+        self.running.add(task)
+        task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)

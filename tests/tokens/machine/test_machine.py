@@ -240,35 +240,49 @@ class Admission(RuleBasedStateMachine):
 
     # Events: supply ------------------------------------------------------------------------
 
-    @rule(times=st.integers(1, 3), sends=st.sampled_from([True, True, False]))
-    def admit(self, times, sends):
+    @rule(times=st.integers(1, 3), at_once=st.integers(1, 4), sends=st.sampled_from([True, False]))
+    def admit(self, times, at_once, sends):
         for _ in range(times):
-            if not self._admit_one():
-                return
-            if sends:
-                self._send(self.flights[-1])
+            for flight in self._admit(at_once):
+                if sends:
+                    self._send(flight)
 
     def _admit_one(self):
-        before = self._permitted()
-        claimed = admission.claim(owner_id=self.owner.id, queues=hints.queues_of("default"))
-        if claimed is None:
-            return False
-        attempt = LoginAttempt.objects.select_related("site", "request").get(pk=claimed.attempt_id)
-        self._check_admitted(attempt, before)
-        account = self.known[claimed.account_id]
-        assert claimed.credentials.secrets["password"] == account.secret
-        flight = Flight(
-            attempt_id=claimed.attempt_id,
-            request_id=claimed.request_id,
-            account_id=claimed.account_id,
-            site=claimed.site.slug,
-            fence=claimed.fence,
-            credential_version=claimed.credential_version,
-            secret=account.secret,
+        return bool(self._admit(1))
+
+    def _admit_all(self):
+        while found := self._admit(4):
+            for flight in found:
+                self._send(flight)
+
+    def _admit(self, most):
+        """Claim what can start, `most` at once; check each, and return the flights."""
+        before, found = self._permitted(), []
+        claims = admission.claim_some(
+            owner_id=self.owner.id, queues=hints.queues_of("default"), most=most
         )
-        self.flights.append(flight)
-        self.claims[claimed.attempt_id] = claimed
-        return True
+        assert len(claims) <= most
+        for place, claimed in enumerate(claims):
+            attempt = LoginAttempt.objects.select_related("site", "request").get(
+                pk=claimed.attempt_id
+            )
+            later = [one.attempt_id for one in claims[place + 1 :]]
+            self._check_admitted(attempt, before, later)
+            account = self.known[claimed.account_id]
+            assert claimed.credentials.secrets["password"] == account.secret
+            flight = Flight(
+                attempt_id=claimed.attempt_id,
+                request_id=claimed.request_id,
+                account_id=claimed.account_id,
+                site=claimed.site.slug,
+                fence=claimed.fence,
+                credential_version=claimed.credential_version,
+                secret=account.secret,
+            )
+            found.append(flight)
+            self.claims[claimed.attempt_id] = claimed
+        self.flights += found
+        return found
 
     def _permitted(self):
         """Note what holds at the moment of an admission."""
@@ -279,10 +293,12 @@ class Admission(RuleBasedStateMachine):
             "states": {one.site.slug: one for one in SiteBreaker.objects.select_related("site")},
         }
 
-    def _check_admitted(self, attempt, before):
+    def _check_admitted(self, attempt, before, later):
+        """Check an admission; `later` are attempts that began after it in the same moment."""
         at, limits = attempt.started_at, AdmissionLimits.current()
         site = attempt.site
         rows = LoginAttempt.objects.filter(outcome="").exclude(request__status="paused")
+        rows = rows.exclude(pk__in=later)
         per_site = site.max_concurrent or limits.max_concurrent_per_site
         total, here = rows.count(), rows.filter(site=site).count()
         assert total <= limits.max_concurrent
@@ -444,28 +460,46 @@ class Admission(RuleBasedStateMachine):
             self.edit_credentials_of(account, f"during-{n}")
             self._fail(flight, result) if result else self._succeed(flight, 600)
 
-    @rule(site=sites, repaired=st.booleans())
+    @rule(site=sites, repaired=st.sampled_from([True, True, False]))
     def have_an_outage(self, site, repaired):
-        """Let logins fail until the breaker opens, and its time pass."""
-        for _ in range(3):
+        """Let logins fail until the breaker opens, and its time pass; two wait for its probe."""
+        self._make_room(site, total=4, at_site=3, kept=0)
+        for _ in range(2):
             self.ask_for_every_account(site)
-            while self._admit_one():
-                self._send(self.flights[-1])
+            self._admit_all()
             for flight in [one for one in self.flights if one.site == site]:
                 self._fail(flight, "UnexpectedPage")
             let_pass(61)
         let_pass(3600)
         self.ask_the_health_of_broken_sites(healthy=repaired)
         self.ask_for_every_account(site)
-        while self._admit_one():
-            self._send(self.flights[-1])
+        self._admit_all()
 
-    @rule(site=sites, times=st.integers(1, 4))
-    def have_a_batch(self, site, times):
+    @rule(site=sites, total=st.integers(1, 3), at_site=st.integers(1, 3), kept=st.integers(0, 2))
+    def have_a_batch(self, site, total, at_site, kept):
+        """Let more wait in the background than may take the permits."""
+        self._make_room(site, total=total, at_site=at_site, kept=kept)
         for name in NAMES:
             self.ask_in_the_background(site, name, Queue.BATCH, CALLERS[0])
-        for _ in range(times):
-            self._admit_one()
+        self._admit_all()
+
+    def _make_room(self, site, *, total, at_site, kept):
+        """Take out of the way what mostly keeps logins of this site from starting."""
+        self.edit_limits(total=total, site=at_site, kept=kept)
+        self.pause_everything(paused=False)
+        self.pause(slug=site, how="open")
+        self.set_breaker(slug=site, wanted="closed")
+        Site.objects.filter(slug=site).update(
+            max_concurrent=None, cooldown_until=None, budget_per_account=50, budget_per_site=50
+        )
+        for flight in [one for one in self.flights if one.site == site]:
+            self._fail(flight, "LeaseLost")
+        StoredToken.objects.filter(account__site__slug=site).delete()
+        for name in NAMES:
+            self.switch_an_account(site, name, enabled=True)
+            account = Account.objects.select_related("site").get(site__slug=site, username=name)
+            self.secrets += 1
+            self.edit_credentials_of(account, f"new-{self.secrets}")
 
     # Events: time and people ---------------------------------------------------------------
 
@@ -579,6 +613,14 @@ class Admission(RuleBasedStateMachine):
         assert all(row.request.status in LIVE for row in rows)
         running = TokenRequest.objects.filter(status="running")
         assert not running.exclude(logins__outcome="").exists()
+
+    @invariant()
+    def one_login_probes_a_broken_site(self):
+        for row in SiteBreaker.objects.filter(state=BreakerState.HALF_OPEN):
+            since = LoginAttempt.objects.filter(
+                site=row.site_id, outcome="", started_at__gte=row.changed_at
+            )
+            assert since.count() <= 1
 
     @invariant()
     def one_live_request_per_site_and_key(self):

@@ -18,7 +18,7 @@ from apps.tokens.services import acquisition, completion, explain, requests
 from apps.tokens.services.acquisition import AcquireSpec
 from apps.tokens.services.requests import Asker, Demand
 from tests.tokens.factories import caller
-from tests.tokens.work import claim
+from tests.tokens.work import claim, claim_some
 
 SITE = "court_zxfw"
 
@@ -50,8 +50,8 @@ def batch(name):
 def claim_names():
     """Claim everything that can start; return (site, account) in the order of admission."""
     found = []
-    while claimed := claim():
-        found.append((claimed.site.slug, claimed.credentials.username))
+    while claims := claim_some():
+        found += [(one.site.slug, one.credentials.username) for one in claims]
     return found
 
 

@@ -28,7 +28,7 @@ from apps.tokens.models import (
 )
 from apps.tokens.services import acquisition, directory, explain, selection
 from apps.tokens.services.owner import Owner
-from tests.tokens.work import claim
+from tests.tokens.work import claim, claim_some
 
 STEADY = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -73,6 +73,7 @@ sites = st.fixed_dictionaries(
                 st.sampled_from(["interactive", "batch", "refresh"]),
                 st.sampled_from([-60, -60, 60]),  # not_before
                 st.integers(-500, 500),  # order
+                st.booleans(),  # set aside: decides nothing
             ),
             max_size=3,
         ),
@@ -128,11 +129,12 @@ def _build_site(slug, wanted, owner):
         strategy=wanted["strategy"],
     )
     rows = [_build_account(site, n, one, owner) for n, one in enumerate(wanted["accounts"])]
-    for index, queue, not_before_s, order_s in wanted["requests"]:
+    for index, queue, not_before_s, order_s, set_aside in wanted["requests"]:
         account = rows[index] if 0 <= index < len(rows) else None
         key = str(account.pk) if account else ""
         if not site.requests.filter(requested_key=key, status__in=["queued", "running"]).exists():
-            _request(site, account, key, queue, _later(at, not_before_s), _later(at, order_s))
+            row = _request(site, account, key, queue, _later(at, not_before_s), _later(at, order_s))
+            TokenRequest.objects.filter(pk=row.pk).update(set_aside=set_aside)
     if state := wanted["breaker"]:
         SiteBreaker.objects.create(
             site=site,
@@ -242,16 +244,31 @@ def test_what_is_said_to_wait_for_a_worker_is_what_the_next_claim_takes(world):
         build(world)
         for _ in range(8):
             free = free_requests()
+            told_next = {site.slug: explain.site(site).next_request for site in Site.objects.all()}
             claimed = claim()
             assert (claimed is None) == (not free)
             if claimed is None:
                 return
+            assert told_next[claimed.site.slug] == str(claimed.request_id)
             first, told = free[0]
             oldest = [row.pk for row, _ in free if row.order_at == first.order_at]
             assert claimed.request_id in oldest
             if claimed.request_id == first.pk:
                 ranked = {one.position: one.account for one in told.accounts if one.eligible}
                 assert claimed.credentials.username == ranked[1]
+
+
+@STEADY
+@given(worlds)
+def test_several_claims_at_once_are_the_same_as_one_after_the_other(world):
+    with undone():
+        build(world)
+        start = transaction.savepoint()
+        singly = [one.request_id for one in iter(claim, None)]
+        transaction.savepoint_rollback(start)
+        cache.clear_all()
+        at_once = [one.request_id for some in iter(claim_some, []) for one in some]
+        assert at_once == singly
 
 
 @STEADY
