@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 
 from apps.tokens.models.sites import Account, Site
 
@@ -60,17 +60,25 @@ class Queue(models.TextChoices):
     DEFAULT = "default", "Default"
 
 
+# Without parameters: SQLite uses an index of live requests only where it reads these very words.
+_IS_LIVE: Final = Func(
+    F("status"),
+    template="%(expressions)s IN ('queued', 'running', 'paused')",
+    output_field=models.BooleanField(),
+)
+
 # Nobody is waiting in front of a screen for these: they leave some permits to those who are.
 BACKGROUND: Final = frozenset({Queue.REFRESH, Queue.BATCH, Queue.MAINTENANCE})
 
 
 class TokenRequestQuerySet(models.QuerySet["TokenRequest"]):
     def live(self) -> Self:
-        return self.filter(status__in=LIVE)
+        """Requests that have not ended: by their index, however many have ended before."""
+        return self.filter(_IS_LIVE)
 
     def runnable(self, *, at: datetime) -> Self:
         """Queued requests whose time has come; `order_at` is their order."""
-        return self.filter(status=Status.QUEUED, not_before__lte=at)
+        return self.live().filter(status=Status.QUEUED, not_before__lte=at)
 
 
 class TokenRequest(models.Model):

@@ -302,7 +302,6 @@ def _end_served(attempt: LoginAttempt, token: StoredToken, *, took_s: float, at:
         "error_message": "",
     }
     outcomes.end(attempt.request_id, Status.DONE, at=at, login_s=took_s, **facts)
-    # `live` names what the index of live requests is made of; SQLite infers it from nothing else.
     others = TokenRequest.objects.live().filter(
         site=attempt.site,
         requested_key__in=["", str(attempt.account_id)],

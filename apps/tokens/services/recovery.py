@@ -172,7 +172,7 @@ def _close_if_lost(pk: UUID) -> bool:
 
 def _expire_requests(at: datetime) -> int:
     """End queued requests that nobody can be waiting for any more."""
-    over = TokenRequest.objects.filter(status=Status.QUEUED, expires_at__lte=at)
+    over = TokenRequest.objects.live().filter(status=Status.QUEUED, expires_at__lte=at)
     return _each(
         over,
         lambda pk: outcomes.end(
@@ -188,9 +188,8 @@ def _expire_requests(at: datetime) -> int:
 
 def _free_stranded_requests() -> int:
     """Queue requests again that say "running" while no login is open for them."""
-    stranded = TokenRequest.objects.filter(status=Status.RUNNING).exclude(
-        logins__outcome=Outcome.OPEN
-    )
+    running = TokenRequest.objects.live().filter(status=Status.RUNNING)
+    stranded = running.exclude(logins__outcome=Outcome.OPEN)
 
     def free(pk: UUID) -> bool:
         with locks.admission():
@@ -218,7 +217,8 @@ def _write_pending_history() -> int:
 def _each(rows: Any, repair: Callable[[Any], bool]) -> int:
     """Repair up to a batch of rows, each in its own transaction; count what was done."""
     done = 0
-    for pk in list(rows.values_list("pk", flat=True)[:BATCH]):
+    # In any order: by the model's own, SQLite would read every request there ever was.
+    for pk in list(rows.order_by().values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic():
             done += repair(pk)
     return done

@@ -126,7 +126,7 @@ def reconsider(accounts: Iterable[Account]) -> None:
     """
     rows = list(accounts)
     keys = ["", *(str(row.pk) for row in rows)]
-    TokenRequest.objects.filter(
+    TokenRequest.objects.live().filter(
         site__in={row.site_id for row in rows}, requested_key__in=keys, status=Status.QUEUED
     ).update(not_before=database_now())
 
