@@ -288,9 +288,11 @@ class Admission(RuleBasedStateMachine):
         return found
 
     def _permitted(self):
-        """Note what holds at the moment of an admission."""
-        at = database_now()
-        rows = TokenRequest.objects.runnable(at=at).select_related("site")
+        """Note what holds just before an admission.
+
+        A request whose time comes in between may run: `_check_order` looks at `not_before`.
+        """
+        rows = TokenRequest.objects.live().filter(status="queued").select_related("site")
         return {
             "heads": {row.pk: (row.site.slug, row.order_at, row.account_id) for row in rows},
             "states": {one.site.slug: one for one in SiteBreaker.objects.select_related("site")},
