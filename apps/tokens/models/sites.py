@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Coalesce
 
 from apps.common.fields import EncryptedJSONField
+from apps.common.ordered_json import OrderedJSONField
 
 
 class Strategy(models.TextChoices):
@@ -46,7 +47,8 @@ class Site(models.Model):
     name = models.CharField(max_length=200, blank=True)
     enabled = models.BooleanField(default=True)
     connector = models.CharField(max_length=64, default="http_recipe")
-    recipe = models.JSONField(default=dict, blank=True)
+    # Constants and `let` may use those before them.
+    recipe = OrderedJSONField(default=dict, blank=True)
     allowed_hosts = models.JSONField(
         default=list,
         blank=True,

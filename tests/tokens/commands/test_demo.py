@@ -5,8 +5,6 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
-from apps.tokens.connectors.base import BaseConnector
-from apps.tokens.contracts import LoginGrant, TokenMaterial
 from apps.tokens.models import Account, Site, StoredToken
 from apps.tokens.services import acquisition
 from apps.tokens.services.acquisition import AcquireSpec
@@ -14,11 +12,6 @@ from tests.tokens.factories import caller
 from tests.tokens.work import work
 
 pytestmark = pytest.mark.django_db
-
-
-class Lab(BaseConnector):
-    async def login(self, context):
-        return LoginGrant(material=TokenMaterial(bearer="t"))
 
 
 def demo():
@@ -34,9 +27,10 @@ def test_it_is_made_once():
 
 
 def test_a_token_of_an_earlier_lab_is_not_handed_out(settings, monkeypatch):
-    settings.LATCHKEY_CONNECTORS = {"http_recipe": "tests.tokens.commands.test_demo.Lab"}
+    settings.LATCHKEY_CONNECTORS = {"scripted": "tests.tokens.scripted.ScriptedConnector"}
     monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
     demo()
+    Site.objects.update(connector="scripted")
     acquisition.obtain(AcquireSpec(site="court_zxfw"), principal=caller())
     assert work() == 1
     demo()

@@ -1,5 +1,6 @@
 """A caller's way: from storage, or by one login shared with everybody who asks."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -9,9 +10,10 @@ from apps.access.contracts import Grant
 from apps.access.journal import JOURNAL
 from apps.common.errors import NotPermitted
 from apps.history.models import TokenAcquisitionHistory
+from apps.tokens.connectors import recipe_text
 from apps.tokens.errors import NoAccountAvailable, SiteDisabled, UnknownAccount, UnknownSite
-from apps.tokens.models import Account, StoredToken, TokenRequest
-from apps.tokens.services import accounts, acquisition, waiting
+from apps.tokens.models import Account, Site, StoredToken, TokenRequest
+from apps.tokens.services import accounts, acquisition, sites, waiting
 from apps.tokens.services.acquisition import AcquireSpec, HandOut, Ticket
 from tests.tokens import scripted
 from tests.tokens.factories import caller, make_account, make_site
@@ -229,3 +231,27 @@ def test_a_joiner_with_a_higher_priority_moves_the_request_forward():
     assert obtain().request_id == pk
     assert TokenRequest.objects.get(pk=pk).order_at < late
     assert Account.objects.count() == 1
+
+
+ORDERED = """
+version: 1
+variables: {scheme: "https", at: "${scheme}://portal.example"}
+steps:
+  - name: login
+    url: ${at}/login
+    let: {outer: {md5: x}, in: {md5: "${outer}"}}
+    headers: {X-Sign: "${in}"}
+    capture: {token: {jmespath: token}}
+token: {bearer: "${token}"}
+"""
+
+
+def test_a_recipe_keeps_the_order_in_which_its_parts_use_each_other():
+    """PostgreSQL's own JSON sorts keys, the short ones first."""
+    recipe = recipe_text.read(ORDERED).value
+    site = make_site(connector="http_recipe", recipe=recipe)
+    site.refresh_from_db()
+    sites.check(site)
+    assert json.dumps(site.recipe) == json.dumps(recipe)
+    Site.objects.update(recipe={"zz": 1, "a": {"yy": None, "b": "文"}})
+    assert list(Site.objects.values_list("recipe", flat=True).get()) == ["zz", "a"]
