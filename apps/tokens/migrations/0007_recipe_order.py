@@ -7,7 +7,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tokens', '0005_trace_context'),
+        ('tokens', '0006_set_aside'),
     ]
 
     operations = [
