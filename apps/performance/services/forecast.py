@@ -5,12 +5,12 @@ the question is whether a login can still be expected to succeed:
 
 - an account must be able to log in before then (the predicate of selection itself says who may,
   and when those that rest may again);
-- logins at the site must work at present. Their chance is the weighted share of successes among
-  those of the last hour, the newest first, each weighing 0.8 of the one after it, and one success
-  in advance of the first. Failures of one site come together, so a streak says more than an
-  average: five in a row, after a good past, and nothing is expected of the next. (Over 60 made-up
-  days it misses 5 of 61 exhaustions and raises a quarter of the false alarms that the times of
-  expiry alone would; a test counts both.)
+- logins at the site must work before then. Failures in a row since the last success have two
+  explanations: chance, which is as likely as the share of logins that failed right after a success,
+  to the power of their number; or an outage. An outage that has lasted some time lasts as long
+  again with even odds: past `t` it lasts another `x` with chance t / (t + x) (Gott, "Implications
+  of the Copernican principle", Nature 363, 1993). So a short failure hours before the last token
+  ends alarms nobody, and the same failure two minutes before it does.
 
 `services/forecast_replay.py` holds this against histories and counts misses and false alarms.
 """
@@ -18,8 +18,10 @@ the question is whether a login can still be expected to succeed:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
+from apps.tokens.errors import Blame
 from apps.tokens.models import (
     Account,
     AdmissionLimits,
@@ -33,11 +35,16 @@ from apps.tokens.models.breakers import BreakerState
 from apps.tokens.services import hours, selection
 
 WITHIN_MIN: Final = 15.0
-LOOK_BACK: Final = timedelta(hours=1)
-MOST_LOGINS: Final = 20
-DECAY: Final = 0.8
-IN_ADVANCE: Final = 1.0
-NEEDED_CHANCE: Final = 0.45
+LOOK_BACK: Final = timedelta(days=1)
+MOST_LOGINS: Final = 200
+# Before anything is known: the chance that a failure begins an outage, and half a failure more in
+# five logins more.
+OUTAGE_BEFORE: Final = 0.1
+FAILED_BEFORE: Final = 0.5
+LOGINS_BEFORE: Final = 5.0
+# An outage began a little before somebody noticed.
+NOTICED_AFTER: Final = timedelta(minutes=2)
+NEEDED_CHANCE: Final = 0.4
 # As long as a request lives by default: a shorter gap is a wait, not an exhausted pool.
 WORTH_WAITING: Final = timedelta(minutes=5)
 SHUT: Final = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
@@ -53,7 +60,10 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """All that a forecast needs. `logins` are (when it ended, whether it gave a token)."""
+    """All that a forecast needs. `logins` are (when it ended, whether it gave a token).
+
+    Those that failed for a wrong password are not among them: they are in `able_from`.
+    """
 
     accounts: tuple[AccountFacts, ...]
     logins: tuple[tuple[datetime, bool], ...]
@@ -63,6 +73,8 @@ class Pool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """`exhausted_in_min` is None where no end is in sight, 0 where it has come.
+
+    `login_chance` is the chance that logins work before the last token ends.
 
     `reason` says why: `lasts`, `no_accounts`, `closed`, `closes_before`; or what empties the
     pool: `no_account_can_log_in`, `accounts_rest_too_long`, `logins_fail`, `breaker_open`.
@@ -97,7 +109,7 @@ def of_pool(pool: Pool, *, site: str, at: datetime) -> Forecast:
     able = [a.able_from for a in pool.accounts if a.able_from is not None]
     last = max(ends, default=None)
     end = last or at
-    chance = login_chance(pool.logins, at=at)
+    chance = login_chance(pool.logins, at=at, by=end)
     reason = _what_empties(able, end=end, chance=chance, breaker_open=pool.breaker_open)
     if not pool.accounts:
         reason = "no_accounts"
@@ -115,12 +127,28 @@ def of_pool(pool: Pool, *, site: str, at: datetime) -> Forecast:
     )
 
 
-def login_chance(logins: Sequence[tuple[datetime, bool]], *, at: datetime) -> float:
-    """Return the chance that the next login succeeds, from 0 to 1."""
-    recent = sorted((login for login in logins if at - LOOK_BACK < login[0] <= at), reverse=True)
-    weights = [(DECAY**age, good) for age, (_, good) in enumerate(recent[:MOST_LOGINS])]
-    won = sum(weight for weight, good in weights if good)
-    return (won + IN_ADVANCE) / (sum(weight for weight, _ in weights) + IN_ADVANCE)
+def login_chance(logins: Sequence[tuple[datetime, bool]], *, at: datetime, by: datetime) -> float:
+    """Return the chance that logins work at some time until `by`, from 0 to 1."""
+    recent = sorted(login for login in logins if at - LOOK_BACK < login[0] <= at)
+    good_at = max((n for n, (_, good) in enumerate(recent) if good), default=-1)
+    failed = [ended for ended, _ in recent[good_at + 1 :]]
+    if not failed:
+        return 1.0
+    by_chance = _fails_after_success([good for _, good in recent[: good_at + 1]]) ** len(failed)
+    outage = OUTAGE_BEFORE / (OUTAGE_BEFORE + (1 - OUTAGE_BEFORE) * by_chance)
+    lasted = failed[-1] - failed[0] + NOTICED_AFTER
+    more = max(timedelta(), by - failed[-1])
+    return 1.0 - outage * (lasted / (lasted + more))
+
+
+def _fails_after_success(goods: Sequence[bool]) -> float:
+    """Return the share of logins that failed though the one before had succeeded.
+
+    Of the failures of an outage only the first one counts: the others say nothing about chance.
+    """
+    after_success = [good for before, good in pairwise([True, *goods]) if before]
+    failed = after_success.count(False) + FAILED_BEFORE
+    return failed / (len(after_success) + LOGINS_BEFORE)
 
 
 def _what_empties(
@@ -141,8 +169,11 @@ def _pool_of(site: Site, *, at: datetime) -> Pool:
     tokens = StoredToken.objects.usable(at=at).filter(account__site=site)
     usable = {row.account_id: _end_of(row) for row in tokens}
     logins = (
-        LoginAttempt.objects.filter(site=site, finished_at__gt=at - LOOK_BACK)
+        LoginAttempt.objects.filter(
+            site=site, started_at__gt=at - LOOK_BACK, finished_at__isnull=False
+        )
         .exclude(outcome__in=[Outcome.OPEN, Outcome.SUPERSEDED])
+        .exclude(blame=Blame.CREDENTIALS)
         .order_by("-started_at")
         .values_list("finished_at", "outcome")[:MOST_LOGINS]
     )
