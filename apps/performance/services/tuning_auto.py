@@ -48,8 +48,10 @@ def adapt_site(site: Site, bounds: Bounds) -> LimitChange | None:
     if inside != effective:
         state, why = moved(state, inside), f"the bounds allow {bounds.lowest} to {bounds.highest}"
     ended = _ended(site, after=row.read_to)
+    # Read after the logins: what asks for a rest is written together with its end.
+    rests_until = Site.objects.values_list("cooldown_until", flat=True).get(pk=site.pk)
     for attempt in ended:
-        seen = _completion(attempt, state)
+        seen = _completion(attempt, state, rests_until=rests_until)
         if seen is not None:
             step = advance(state, seen, bounds=bounds)
             state, why = step.state, step.why or why
@@ -108,7 +110,9 @@ def _ended(site: Site, *, after: datetime) -> list[LoginAttempt]:
     return list(rows.order_by("finished_at")[:AT_ONCE])
 
 
-def _completion(attempt: LoginAttempt, state: State) -> Completion | None:
+def _completion(
+    attempt: LoginAttempt, state: State, *, rests_until: datetime | None
+) -> Completion | None:
     """Return what a login tells the rule; None for what is no word on the site's capacity."""
     ok = attempt.outcome == Outcome.SUCCEEDED
     if attempt.finished_at is None:
@@ -119,11 +123,13 @@ def _completion(attempt: LoginAttempt, state: State) -> Completion | None:
     trying = state.probe_of is not None and attempt.concurrency_at_start == state.limit
     refused = attempt.error_code == RateLimited.code
     refused = refused or (trying and attempt.blame == Blame.SITE)
+    rests = rests_until - attempt.finished_at if refused and rests_until else timedelta()
     return Completion(
         concurrency=attempt.concurrency_at_start,
         took_s=(attempt.finished_at - attempt.started_at).total_seconds(),
         ok=ok,
         rejected=refused,
+        rests_s=max(0.0, rests.total_seconds()),
     )
 
 

@@ -33,22 +33,35 @@ class Result:
 
 
 def run(  # noqa: C901 - one loop of events, easier to follow in one piece
-    phases, *, mode="rejects", seed=1, cv=0.3, rest_s=0.0, start=2, bounds=None, control=advance
+    phases,
+    *,
+    mode="rejects",
+    seed=1,
+    cv=0.3,
+    mean_s=MEAN_S,
+    rest_s=0.0,
+    start=2,
+    bounds=None,
+    control=advance,
 ):
-    """Run phases of (capacity, oracle completions); return what was reached of the oracle's."""
+    """Run phases of (capacity, oracle completions); return what was reached of the oracle's.
+
+    The oracle knows the capacity and keeps it busy from the first second on; nothing of the way
+    up from `start` is left out. After a refusal no login begins for `rest_s`.
+    """
     bounds = bounds or Bounds(lowest=1, highest=16)
     random_ = random.Random(seed)
     sigma = math.sqrt(math.log1p(cv * cv))
     state, now, done, rejected, rest_until = State(limit=start), 0.0, 0, 0, 0.0
     flying, heard, number, limits = [], [], 0, []
-    end, next_hear = 0.0, HEAR_EVERY_S
+    end, hear_at = 0.0, math.inf
     for capacity, completions in phases:
-        end += completions * MEAN_S / capacity
+        end += completions * mean_s / capacity
         while True:
             while len(flying) < state.limit and now >= rest_until:
                 number += 1
                 over = mode == "rejects" and sum(not one[4] for one in flying) >= capacity
-                work = MEAN_S * random_.lognormvariate(-sigma * sigma / 2, sigma)
+                work = mean_s * random_.lognormvariate(-sigma * sigma / 2, sigma)
                 # [work left, number, began, concurrency, refused]
                 flying.append([REFUSAL_S if over else work, number, now, len(flying) + 1, over])
             speed = 1.0
@@ -56,7 +69,7 @@ def run(  # noqa: C901 - one loop of events, easier to follow in one piece
                 speed = capacity / len(flying)
             first = min(flying, default=None)
             wait_s = first[0] / (1.0 if first[4] else speed) if first else math.inf
-            at = min(now + wait_s, next_hear, end)
+            at = min(now + wait_s, hear_at, end)
             if now < rest_until:
                 at = min(at, rest_until)
             for one in flying:
@@ -64,19 +77,26 @@ def run(  # noqa: C901 - one loop of events, easier to follow in one piece
             now = at
             for one in [one for one in flying if one[0] <= 1e-9]:
                 flying.remove(one)
+                refused = one[4]
                 heard.append(
                     Completion(
-                        concurrency=one[3], took_s=now - one[2], ok=not one[4], rejected=one[4]
+                        concurrency=one[3],
+                        took_s=now - one[2],
+                        ok=not refused,
+                        rejected=refused,
+                        rests_s=rest_s if refused else 0.0,
                     )
                 )
-                done += not one[4]
-                rejected += one[4]
-                if one[4]:
+                done += not refused
+                rejected += refused
+                if refused:
                     rest_until = now + rest_s
-            if now >= next_hear:
+            if heard and hear_at == math.inf:
+                hear_at = math.ceil(now / HEAR_EVERY_S) * HEAR_EVERY_S
+            if now >= hear_at:
                 for completion in heard:
                     state = control(state, completion, bounds=bounds).state
-                heard, next_hear = [], now + HEAR_EVERY_S
+                heard, hear_at = [], math.inf
             if now >= end:
                 limits.append(state.limit)
                 break

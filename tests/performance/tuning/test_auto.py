@@ -82,6 +82,20 @@ def test_an_overloaded_answer_ends_a_probe_but_not_a_settled_limit(site, account
     assert limit_of(site) == 3
 
 
+def test_the_rest_that_a_refused_try_costs_is_remembered(site, account):
+    end_logins(site, account, 12, level=3)
+    tuning_auto.adapt_all()
+    end_logins(site, account, 1, level=4, error=RateLimited, ago_s=1_000)
+    refused = LoginAttempt.objects.latest("finished_at")
+    Site.objects.update(cooldown_until=refused.finished_at + timedelta(seconds=300))
+
+    tuning_auto.adapt_all()
+
+    memory = TuningState.objects.get().memory
+    assert limit_of(site) == 3
+    assert (memory["refused"], memory["rests_s"]) == (1, 300.0)
+
+
 def test_a_site_without_automatic_bounds_is_left_alone(site, account):
     TuningBounds.objects.update(automatic=False)
     end_logins(site, account, 30, level=3)
@@ -127,7 +141,7 @@ def test_of_two_hosts_that_read_the_same_logins_one_counts(site, account, monkey
 def test_the_slower_of_two_hosts_writes_nothing_over_what_the_other_learned(
     site, account, monkeypatch
 ):
-    end_logins(site, account, 5, level=3)
+    end_logins(site, account, 4, level=3)
     ended = tuning_auto._ended
 
     def read_while_another_host_is_faster(*args, **kwargs):
@@ -140,7 +154,7 @@ def test_the_slower_of_two_hosts_writes_nothing_over_what_the_other_learned(
     tuning_auto.adapt_site(site, WIDE)
 
     state = TuningState.objects.get()
-    assert (state.version, state.memory["since"]) == (1, 5)
+    assert (state.version, state.memory["since"]) == (1, 4)
 
 
 def test_a_person_who_is_faster_keeps_the_limit(site, account, monkeypatch):
