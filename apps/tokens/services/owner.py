@@ -6,6 +6,7 @@ database does, never longer.
 """
 
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from apps.common.clock import database_now
 from apps.tokens.models import AdmissionLimits, WorkerProcess
 
 DRAINED: Final = "drained"
+# Tells a drain to take nothing more. A process that is not draining ignores it: SIGTERM would kill
+# it while it reads the queue's pipe, and whoever waits for that pipe would wait for ever.
+STOP_TAKING: Final = signal.SIGURG
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

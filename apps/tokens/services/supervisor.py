@@ -22,10 +22,10 @@ from django_q.tasks import async_task
 
 from apps.common import periodic
 from apps.common.clock import database_now, monotonic
-from apps.tokens.models import ClusterBeat, LoginAttempt, RecoveryAction, WorkerProcess
+from apps.tokens.models import ClusterBeat, LoginAttempt, RecoveryAction
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.services import hints, recovery
-from apps.tokens.services.owner import host_name
+from apps.tokens.services.owner import STOP_TAKING, host_name
 
 log = structlog.get_logger(__name__)
 
@@ -99,20 +99,14 @@ class Cluster:
         self.process.terminate()
 
     def stop_drains(self) -> None:
-        """Tell the processes that are draining now to take nothing more.
+        """Tell the processes that are draining now to take nothing more; the others ignore it.
 
-        Only those: a queue's process that is idle would be killed by the signal. Called again and
-        again while stopping, because a hint that was queued may still begin another drain.
+        Called again and again while stopping, because a hint that was queued may still begin
+        another drain.
         """
-        draining = set(
-            WorkerProcess.objects.filter(host=host_name(), ended_at=None).values_list(
-                "pid", flat=True
-            )
-        )
         for member in self.members():
-            if member.pid in draining:
-                with suppress(psutil.NoSuchProcess):
-                    member.send_signal(signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                member.send_signal(STOP_TAKING)
 
     def kill(self) -> None:
         """End the whole group at once; whatever it was doing is recovered.

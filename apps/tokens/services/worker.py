@@ -18,7 +18,7 @@ from django.db import DatabaseError
 from apps.common.clock import database_now, monotonic
 from apps.tokens.models import WorkerProcess
 from apps.tokens.services import admission, execution, hints, recovery, reports, site_health
-from apps.tokens.services.owner import Owner, host_name
+from apps.tokens.services.owner import STOP_TAKING, Owner, host_name
 from apps.tokens.services.threads import DatabaseThreads
 
 log = structlog.get_logger(__name__)
@@ -173,23 +173,26 @@ async def _drain(owner: Owner, threads: DatabaseThreads, cluster: str) -> DrainR
         slots=settings.LATCHKEY_SLOTS,
         take_for_s=settings.LATCHKEY_DRAIN_S,
     )
-    with _stops_on_sigterm(work):
+    with _stops_when_told(work):
         return await work.run()
 
 
 @contextmanager
-def _stops_on_sigterm(work: Drain) -> Iterator[None]:
-    """While inside, SIGTERM means: take nothing more and finish."""
+def _stops_when_told(work: Drain) -> Iterator[None]:
+    """While inside, STOP_TAKING and SIGTERM mean: take nothing more and finish."""
     loop = asyncio.get_running_loop()
+    signals = (STOP_TAKING, signal.SIGTERM)
     try:
-        loop.add_signal_handler(signal.SIGTERM, work.stop)
+        for number in signals:
+            loop.add_signal_handler(number, work.stop)
     except (NotImplementedError, RuntimeError, ValueError):  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in signals:
+            loop.remove_signal_handler(number)
 
 
 def _enough_drains(cluster: str) -> bool:
