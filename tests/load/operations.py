@@ -170,7 +170,8 @@ _READS: Final = (
     "history/statistics?site={site}", "performance/metrics", "performance/metrics?site_name={site}",
     "performance/metrics/series?metric=hand_outs", "performance/statistics?days=30",
     "performance/health", "performance/resource-usage", "performance/cache-stats",
-    "performance/forecast?site_name={site}", "schema", "/metrics", "/readyz", "/livez",
+    "performance/forecast?site_name={site}", "performance/cache/warm-up?site_name={site}",
+    "schema", "/metrics", "/readyz", "/livez",
 )  # fmt: skip
 
 
