@@ -22,8 +22,13 @@ class Display(Protocol):
 
 
 @contextmanager
-def display(out: OutputWrapper | TextIO, *, quiet: bool = False) -> Iterator[Display]:
-    """Show bars where `out` is a terminal, lines elsewhere, nothing with `quiet`."""
+def display(
+    out: OutputWrapper | TextIO, errors: OutputWrapper | TextIO, *, quiet: bool = False
+) -> Iterator[Display]:
+    """Show bars where `out` is a terminal, lines elsewhere, nothing with `quiet`.
+
+    Lines of what failed go to `errors`: cron is told to mail those alone.
+    """
     if quiet:
         yield Silence()
     elif out.isatty():
@@ -34,7 +39,7 @@ def display(out: OutputWrapper | TextIO, *, quiet: bool = False) -> Iterator[Dis
         with Progress(*columns, console=console, transient=True) as bars:
             yield Bars(bars)
     else:
-        yield Lines(out)
+        yield Lines(out, errors)
 
 
 class Silence:
@@ -53,8 +58,9 @@ class Silence:
 class Lines:
     """A line for each tenth of the way, and one for each step's end."""
 
-    def __init__(self, out: OutputWrapper | TextIO) -> None:
+    def __init__(self, out: OutputWrapper | TextIO, errors: OutputWrapper | TextIO) -> None:
         self.out = out
+        self.errors = errors
         self.tenths = 0
 
     def begin(self, step: Step) -> None:
@@ -66,15 +72,10 @@ class Lines:
         tenths = progress.done * 10 // progress.total
         if self.tenths < tenths < 10:
             self.tenths = tenths
-            self._write(f"{progress.step}: {progress.done} of {progress.total}")
+            _write(self.out, f"{progress.step}: {progress.done} of {progress.total}")
 
     def end(self, report: StepReport) -> None:
-        self._write(line_of(report))
-
-    def _write(self, line: str) -> None:
-        self.out.write(line if isinstance(self.out, OutputWrapper) else f"{line}\n")
-        # Who follows a log wants the line now, not with the next few kilobytes.
-        self.out.flush()
+        _write(self.out if report.ok else self.errors, line_of(report))
 
 
 class Bars:
@@ -97,6 +98,12 @@ class Bars:
             self.task = None
         style = "green" if report.ok else "bold red"
         self.bars.console.print(line_of(report), style=style, markup=False, highlight=False)
+
+
+def _write(to: OutputWrapper | TextIO, line: str) -> None:
+    to.write(line if isinstance(to, OutputWrapper) else f"{line}\n")
+    # Who follows a log wants the line now, not with the next few kilobytes.
+    to.flush()
 
 
 def line_of(report: StepReport) -> str:

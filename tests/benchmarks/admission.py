@@ -16,6 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.harness import processor_clock
+
 SIZES = (10, 1_000, 10_000)
 GOAL = 1.5
 MANY_SITES = 500
@@ -107,7 +109,7 @@ def _times(fill: Callable[[int], Any], size: int, rounds: int) -> tuple[list[flo
     _analyze()
     owner = Owner.take(cluster="default")
     queues = hints.queues_of("default")
-    used_s = _processor_clock()
+    used_s = processor_clock()
     walls, cpus = [], []
     for _ in range(rounds + 5):
         used, began = used_s(), time.perf_counter()
@@ -119,20 +121,6 @@ def _times(fill: Callable[[int], Any], size: int, rounds: int) -> tuple[list[flo
         ask_again(claimed)
     # The first ones warm caches and connections.
     return walls[5:], statistics.quantiles(cpus[5:], n=4)[0]
-
-
-def _processor_clock() -> Callable[[], float]:
-    """Return a clock of the processor time of this process and of its database server process."""
-    from django.db import connection
-
-    if connection.vendor == "sqlite":
-        return time.process_time
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone()
-    # Linux: nanoseconds on a processor. The time of `ps` would come in hundredths of a second.
-    server = Path(f"/proc/{pid}/schedstat")
-    return lambda: time.process_time() + int(server.read_text().split()[0]) / 1e9
 
 
 def _grant() -> Any:

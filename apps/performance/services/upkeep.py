@@ -110,13 +110,13 @@ def run_scheduled(
     """Do what a schedule asks for; return step → summary. Raises if a step failed.
 
     `options` are those of StepOptions, as the admin shows and takes them. Another run at the
-    same time is no failure: it does the same.
+    same time is no failure, and is told.
     """
     folder = None if archive_to is None else Path(archive_to)
     try:
         reports = run(choose(flags=flags), StepOptions(archive_to=folder, **options))
-    except AlreadyRunning:
-        return {}
+    except AlreadyRunning as error:
+        return {NAME: error.message}
     failed = [report for report in reports if not report.ok]
     if failed:
         raise RuntimeError("; ".join(f"{one.name}: {one.summary}" for one in failed))

@@ -200,6 +200,17 @@ def test_a_cached_token_that_is_not_the_databases_is_dropped():
     assert "2 of 2 cached values" in run("--health-check")
 
 
+def test_cron_can_mail_failures_alone(broken_step):
+    out, err = io.StringIO(), io.StringIO()
+
+    with pytest.raises(CommandError):
+        call_command(NAME, "--cleanup-days", "30", stdout=out, stderr=err)
+
+    assert "ok   history.cleanup" in out.getvalue()
+    assert "FAIL broken" in err.getvalue()
+    assert "FAIL" not in out.getvalue()
+
+
 def test_a_failing_step_does_not_stop_the_others(broken_step):
     old_record()
 
@@ -355,3 +366,11 @@ def test_a_schedule_may_name_a_folder_for_the_archive(tmp_path):
     upkeep.run_scheduled(["cleanup_days"], cleanup_days=30, archive_to=str(tmp_path))
 
     assert list(tmp_path.glob("*.jsonl.gz"))
+
+
+def test_a_schedule_tells_that_another_run_is_under_way():
+    with upkeep.hold():
+        told = upkeep.run_scheduled(["reset_metrics"])
+
+    assert "nothing was done" in told["upkeep"]
+    assert not MetricReset.objects.exists()

@@ -89,7 +89,7 @@ class Command(BaseCommand):
     def _run(
         self, chosen: Sequence[Step], options: StepOptions, *, as_json: bool
     ) -> list[StepReport]:
-        with display(self.stdout, quiet=as_json) as shown:
+        with display(self.stdout, self.stderr, quiet=as_json) as shown:
             try:
                 return upkeep.run(
                     chosen,
