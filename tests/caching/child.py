@@ -35,7 +35,8 @@ class Child:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             runtime = current()
-            heard = runtime.shared is None or runtime.background.listening
+            shared = runtime.shared
+            heard = shared is None or (runtime.background.listening and shared.guard.writable)
             if runtime.generations.known and heard:
                 return {"ready": True}
             time.sleep(0.01)

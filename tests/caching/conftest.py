@@ -130,6 +130,8 @@ def processes(settings, transactional_db) -> Iterator[Callable[[int], list[Runti
         process.background.ask_to_stop()
     for process in made:
         process.background.stop()
+        if process.shared is not None:
+            process.shared.close()
 
 
 def until(condition: Callable[[], object], *, within_s: float = 60.0) -> float:

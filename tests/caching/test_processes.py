@@ -52,7 +52,7 @@ class Nursery:
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "LATCHKEY_TEST_CACHE_BACKGROUND": "1",
-            "LATCHKEY_REDIS_TIMEOUT_S": "1",
+            "LATCHKEY_REDIS_TIMEOUT_S": "5",
         }
         self._address = str(folder / "orders")
         self._listener = socket.socket(socket.AF_UNIX)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from apps.caching import resolving
 from apps.caching import services as cache
 from apps.caching.contracts import Policy
 from apps.caching.runtime import current
@@ -95,4 +96,5 @@ def test_a_list_of_blocks_ends_with_the_first_of_them(told, monkeypatch):
 
     began = clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: began + 61)
+    monkeypatch.setattr(resolving, "wall", lambda: rests.timestamp() + 1)
     assert directory.blacklist(SITE) == []
