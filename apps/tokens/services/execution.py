@@ -6,6 +6,7 @@ permit is held exactly as long as the login.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -130,6 +131,8 @@ async def _refresh(context: WorkerContext) -> LoginGrant | None:
                 # The site answered, and not with a new token: nothing is in doubt.
                 await threads.run(refresh.release, claim.account_id, lineage)
                 raise
-        await threads.run(refresh.accept, claim.account_id, lineage, grant)
+        # The only valid one is in our hands: neither an outage nor the deadline may drop it.
+        accept = partial(refresh.accept, claim.account_id, lineage, grant)
+        await asyncio.shield(threads.run(_patiently, accept))
         return grant
     return None

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.history.models import TokenAcquisitionHistory
@@ -272,6 +273,53 @@ def test_a_refresh_in_doubt_is_not_sent_again():
     at_once(ticket.request_id)
     work()
     assert (len(scripted.logins), len(scripted.refreshes)) == (2, 1)
+
+
+def test_a_rotated_refresh_token_outlives_a_worker_that_dies_right_after(
+    monkeypatch,
+):
+    make_account(make_site(recipe={"refresh": True}))
+    ask()
+    work()
+    first, ticket = RefreshToken.objects.get(), ask(force=True)
+
+    def die(*_args, **_more):
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(completion, "succeed", die)
+        with pytest.raises(SystemExit):
+            work()
+    rotated = RefreshToken.objects.get()
+    assert (rotated.parent_fingerprint, rotated.sent_by) == (first.fingerprint, None)
+    assert StoredToken.objects.get().version == 1  # nobody can have seen the new access token
+
+    monkeypatch.setattr(recovery, "is_alive", lambda process: False)
+    recovery.sweep()
+    at_once(ticket.request_id)
+    work()
+    assert scripted.refreshes == [first.secret["token"], rotated.secret["token"]]
+    assert len(scripted.logins) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rotated_refresh_token_is_stored_through_an_outage(monkeypatch):
+    make_account(make_site(recipe={"refresh": True}))
+    ask()
+    work()
+    real, tries = refresh.accept, []
+
+    def accept(*args):
+        tries.append(args)
+        if len(tries) == 1:
+            raise OperationalError("server closed the connection unexpectedly")
+        return real(*args)
+
+    monkeypatch.setattr(refresh, "accept", accept)
+    ask(force=True)
+    work()
+    assert (len(tries), RefreshToken.objects.get().generation) == (2, 2)
+    assert (len(scripted.logins), len(scripted.refreshes)) == (1, 1)
 
 
 def test_a_late_rotated_refresh_token_is_accepted_by_lineage_not_by_fence():
