@@ -178,7 +178,7 @@ def test_ci_runs_what_the_readme_says():
 
 
 # The keeper ----------------------------------------------------------------------------------
-def _eventually(fact: Callable[[], bool], *, within_s: float = 10) -> bool:
+def _eventually(fact: Callable[[], bool], *, within_s: float = 60) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if fact():
@@ -282,14 +282,14 @@ def test_waiting_for_a_port_ends_when_the_child_does(children):
         children.wait_for_port(free_port(), timeout_s=60)
 
 
-def test_children_end_together_and_promptly(children):
+def test_children_end_together_and_without_the_grace_they_do_not_need(children, monkeypatch):
+    """Were the grace waited for, this test would run into its time-out."""
+    monkeypatch.setattr("config.children.GRACE_S", 3_600)
     for name in ("web", "workers"):
-        children.start(name, [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
-    began = time.monotonic()
+        children.start(name, [sys.executable, "-c", "import time; time.sleep(3600)"], os.environ)
 
     children.stop()
 
-    assert time.monotonic() - began < 5
     with pytest.raises(ChildEnded):
         children.check()
 
