@@ -114,16 +114,20 @@ class Cluster:
         One signal to the group: killed one by one, the sentinel would make new ones meanwhile.
         Also ends what a killed keeper has left behind.
         """
-        self.members()
-        if self.group is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.group, signal.SIGKILL)
+        self._kill_group()
         if self.process is not None:
             try:
                 self.process.wait(KEEPER_ENDS_WITHIN_S)
             except subprocess.TimeoutExpired:
+                self._kill_group()  # it had not begun when we looked
                 self.process.kill()
                 self.process.wait()
+
+    def _kill_group(self) -> None:
+        self.members()
+        if self.group is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, signal.SIGKILL)
 
 
 @dataclass(slots=True)
