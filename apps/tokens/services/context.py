@@ -14,7 +14,7 @@ from django.db import transaction
 from apps.common.clock import database_now
 from apps.tokens.connectors.http import guarded_client
 from apps.tokens.contracts import Challenge, Credentials, SiteConfig, StepTrace
-from apps.tokens.errors import ChallengeUnanswered, LeaseLost, RecipeError
+from apps.tokens.errors import ChallengeUnanswered, LeaseLost, LoginTimedOut, RecipeError
 from apps.tokens.models import Account, LoginAttempt, SecretVerdict, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Stage, Status
@@ -31,7 +31,7 @@ CODE_MUST_LAST_S: Final = 2.0
 class WorkerContext:
     """One login's view of its worker. `on_trace` receives every finished step.
 
-    `term` is the owner's from before the claim.
+    `term` is the owner's from before the claim. Once it `is_over` nothing more is sent.
     """
 
     claim: Claim
@@ -41,6 +41,7 @@ class WorkerContext:
     secret_recorded: bool = False
     stage: str = ""
     term: int = 0
+    is_over: bool = False
     _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -55,12 +56,15 @@ class WorkerContext:
         return guarded_client(self.site, before_send=self.check_lease, **options)
 
     async def check_lease(self) -> None:
+        if self.is_over:
+            raise LoginTimedOut("The login's time was over before the request.")
         if not self.owner.stands(term=self.term):
             raise LeaseLost("The lease ended before the next request was sent.")
 
     async def sending_secret(self) -> None:
         if self.secret_recorded:
             return
+        await self.check_lease()
         await self.threads.run(_record_sending, self.claim)
         self.secret_recorded = True
         await self.check_lease()

@@ -31,9 +31,13 @@ from apps.tokens.services.threads import DatabaseThreads
 
 log = structlog.get_logger(__name__)
 
+Login = asyncio.Task[tuple[LoginGrant, bool]]
+
 # A login is dear: its result is kept in memory through this long an outage of the database.
 WRITE_PATIENCE_S: Final = 60.0
 WRITE_ATTEMPTS: Final = 60
+# A login that is cancelled gets this long to close what it holds.
+CANCEL_GRACE_S: Final = 2.0
 
 
 async def run(
@@ -84,18 +88,41 @@ def _patiently(write: Callable[[], bool]) -> bool:
 
 
 async def _with_deadline(context: WorkerContext) -> tuple[LoginGrant, bool]:
-    """Log in within the site's deadline; whatever our own code raises becomes WorkerFailed."""
+    """Log in within the site's deadline. Raises nothing but LoginFailure."""
     limit_s = context.site.login_timeout_s
+    login = asyncio.create_task(_obtain(context))
     try:
-        async with asyncio.timeout(limit_s):
-            return await _obtain(context)
-    except TimeoutError:
-        raise LoginTimedOut(f"The login took longer than {limit_s:g} s.") from None
+        await asyncio.wait({login}, timeout=limit_s)
+        if login.done():
+            return _result(login, context)
+        await _end(login, context)
+    finally:
+        login.cancel()
+    raise LoginTimedOut(f"The login took longer than {limit_s:g} s.")
+
+
+def _result(login: Login, context: WorkerContext) -> tuple[LoginGrant, bool]:
+    """Return what a login came to; whatever our own code raised becomes WorkerFailed."""
+    try:
+        return login.result()
     except LoginFailure:
         raise
+    except TimeoutError as error:
+        raise LoginTimedOut("The login ran into a time-out of its own.") from error
     except Exception as error:
         log.exception("login_crashed", site=context.site.slug)
         raise WorkerFailed(f"The login ended with {type(error).__name__}.") from error
+
+
+async def _end(login: Login, context: WorkerContext) -> None:
+    """Cancel a login whose time is over. Code that will not be cancelled sends nothing more."""
+    context.is_over = True
+    login.cancel()
+    await asyncio.wait({login}, timeout=CANCEL_GRACE_S)
+    if not login.done():
+        log.error("login_not_cancelled", site=context.site.slug)
+    elif not login.cancelled():
+        login.exception()  # what it came to is too late to matter
 
 
 async def _obtain(context: WorkerContext) -> tuple[LoginGrant, bool]:

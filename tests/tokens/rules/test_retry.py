@@ -11,8 +11,9 @@ from django.test import RequestFactory
 
 from apps.common.errors import BusinessRuleViolated
 from apps.history.models import TokenAcquisitionHistory
+from apps.tokens.errors import LoginTimedOut
 from apps.tokens.models import AdmissionLimits, LoginAttempt, TokenRequest
-from apps.tokens.services import completion, requests
+from apps.tokens.services import completion, execution, requests
 from apps.tokens.services.requests import Asker
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.rules.support import ago, ask, fail, no_wait, row, succeed
@@ -125,6 +126,33 @@ def test_a_hanging_login_ends_at_its_deadline(monkeypatch, how):
     assert time.monotonic() - begun < 30
     assert ended == [how]
     assert (row(pk).error_code, LoginAttempt.objects.get().outcome) == ("login_timeout", "failed")
+
+
+def test_a_login_that_will_not_be_cancelled_ends_all_the_same_and_sends_no_more(monkeypatch):
+    monkeypatch.setattr(execution, "CANCEL_GRACE_S", 0.05)
+    sent = []
+
+    async def cling(self, context):
+        await context.sending_secret()
+        while len(sent) < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                sent.append(await refused(context))
+
+    async def refused(context):
+        try:
+            await context.check_lease()
+        except LoginTimedOut:
+            return "nothing"
+        return "something"
+
+    monkeypatch.setattr(ScriptedConnector, "login", cling)
+    make_account(make_site(login_timeout_s=1))
+    pk = ask()
+    work(limit=1)
+    assert (row(pk).error_code, LoginAttempt.objects.get().outcome) == ("login_timeout", "failed")
+    assert set(sent) == {"nothing"}
 
 
 # Giving up ---------------------------------------------------------------------------------
