@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +12,9 @@ from apps.access.audit import import_journals
 from apps.access.contracts import Grant
 from apps.access.models import AuditEntry
 from apps.history.models import TokenAcquisitionHistory
-from apps.tokens.models import LoginAttempt, TokenRequest
+from apps.tokens.models import Account, Interest, LoginAttempt, Site, TokenRequest
+from apps.tokens.services import accounts, requests
+from apps.tokens.services.requests import Asker, Demand
 from tests.integration.stack import API, ROOT, Stack, eventually, lab_site, new_key
 
 pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures"]
@@ -99,3 +102,42 @@ def test_forced_callers_share_one_newer_login(crowd, stack, lab_of_the_session):
     answers = call_from_many_processes(f"{stack.url}{API}/tokens/acquire", calls)
     assert {(status, body["version"]) for status, body in answers} == {(200, known + 1)}
     assert lab_of_the_session.counts("crowd")["logins_started"] == 2
+
+
+def test_wishes_of_every_kind_at_once_cause_one_login_an_account(stack, lab_of_the_session):
+    """Any and named, forced, patient and not, in a batch and cancelled: the site counts."""
+    people = dict.fromkeys(("alice", "bob", "carol"), "correct-horse")
+    site = lab_site(lab_of_the_session, "mixed", accounts=people).site
+    for name in ("bob", "carol"):
+        account = Account(site=site, username=name, preferred=name == "bob")
+        accounts.create(account, {"password": people[name]})
+    Site.objects.filter(pk=site.pk).update(paused=True)  # until everybody has asked
+    for name in ("bob", "carol"):
+        demand = Demand(
+            site=site, account=site.accounts.get(username=name), reason="warm_up", queue="batch"
+        )
+        requests.ask(demand, asker=Asker(kind="batch", id="b1", name="b1"))
+    keys = [new_key() for _ in range(3)]
+    wishes = [
+        {"max_wait_s": 60},
+        {"account": "bob", "max_wait_s": 60},
+        {"account": "bob", "min_ttl_s": 60, "max_wait_s": 60},
+        {"account": "alice", "force": True, "max_wait_s": 60},
+        {"account": "alice", "max_wait_s": 0},
+        {"force": True, "max_wait_s": 60},
+    ]
+    calls = [
+        [(key, {"site": "mixed", **wish}) for wish in wishes for _ in range(3)] for key in keys
+    ]
+    live = TokenRequest.objects.live().filter(site=site)
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(call_from_many_processes, f"{stack.url}{API}/tokens/acquire", calls)
+        eventually(lambda: Interest.objects.filter(request__in=live).count() == 11)
+        for request in live.filter(interests__principal_kind="batch"):
+            gone = requests.detach(request, kind="batch", principal_id="b1")
+            assert gone == (request.account.username == "carol"), "Others want bob's."
+        Site.objects.filter(pk=site.pk).update(paused=False)
+    assert Counter(status for status, _ in answers.result()) == {200: 45, 202: 9}
+    assert not live.exists()
+    seen = lab_of_the_session.counts("mixed")["accounts"]
+    assert {name: own["logins_started"] for name, own in seen.items()} == {"alice": 1, "bob": 1}
