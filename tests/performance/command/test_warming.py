@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from apps.caching import services as cache
 from apps.common.clock import now
 from apps.common.errors import ValidationFailed
 from apps.tokens.errors import SiteDisabled, UnknownAccount, UnknownSite
@@ -29,6 +30,14 @@ def test_missing_tokens_are_asked_for_at_batch_priority(site):
     rows = TokenRequest.objects.values_list("reason", "queue")
     assert list(rows) == [(Reason.WARM_UP, Queue.BATCH)] * 2
     assert (report.accounts, report.requested, report.pending, report.fresh) == (2, 2, 2, 0)
+
+
+def test_what_is_asked_often_is_loaded(site):
+    make_account(site, "alice")
+    warming.warm(["court_zxfw"])
+
+    kept = ("site_configuration", "credentials", "account_statistics", "blacklist")
+    assert all(cache.exists(namespace, "court_zxfw") for namespace in kept)
 
 
 def test_it_really_logs_in_and_then_there_is_nothing_to_do(site):

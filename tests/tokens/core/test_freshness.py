@@ -100,6 +100,7 @@ def test_outside_the_warm_hours_nothing_is_kept_warm():
 
 def test_what_is_cached_of_a_site_follows_its_rows():
     account = make_account(make_site(recipe={"fail": "AccountLocked"}))
+    assert directory.site("court_zxfw")["enabled"] is True
     assert directory.blacklist("court_zxfw") == []
     assert directory.credentials("court_zxfw")[0]["username"] == "alice"
     acquisition.obtain(AcquireSpec(site="court_zxfw", account="alice"), principal=caller())
