@@ -1,13 +1,16 @@
 """Rules and channels are changed here; alerts are acknowledged and resolved; the rest is facts."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.access import audit
@@ -170,6 +173,7 @@ class NotificationChannelAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["name"]
     readonly_fields = ["host", "last_success_at", "last_failure_at", "last_failure", "updated_at"]
     actions = ["send_test"]
+    actions_submit_line = ["save_and_send_test"]
 
     def save_model(
         self, request: HttpRequest, obj: NotificationChannel, form: Any, change: bool
@@ -177,16 +181,25 @@ class NotificationChannelAdmin(ModelAdmin):  # type: ignore[misc]
         _audit(request, {"notification_channel": obj.name, "changed": form.changed_data})
         given = form.cleaned_data
         notification_channels.save(obj, url=given["url"], secret=given["secret"] or None)
+        super().save_model(request, obj, form, change)  # runs what the pressed button asks for
+
+    @action(description="Save and send test", permissions=["change"])  # type: ignore[untyped-decorator]
+    def save_and_send_test(self, request: HttpRequest, obj: NotificationChannel) -> None:
+        # The page saves in a transaction, which is not kept open for a receiver.
+        transaction.on_commit(partial(self._send_test, request, obj))
 
     @admin.action(description="Send test", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[NotificationChannel]) -> None:
         for channel in queryset:
-            try:
-                problem = notification.send_test(channel, by=request.user.get_username())
-            except BrokerError as error:
-                problem = error.message
-            level = messages.ERROR if problem else messages.SUCCESS
-            self.message_user(request, f"{channel.name}: {problem or 'sent'}", level)
+            self._send_test(request, channel)
+
+    def _send_test(self, request: HttpRequest, channel: NotificationChannel) -> None:
+        try:
+            problem = notification.send_test(channel, by=request.user.get_username())
+        except BrokerError as error:
+            problem = error.message
+        level = messages.ERROR if problem else messages.SUCCESS
+        self.message_user(request, f"{channel.name}: {problem or 'sent'}", level)
 
 
 @admin.register(NotificationDelivery)

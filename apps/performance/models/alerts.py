@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from apps.common.fields import EncryptedJSONField
 
@@ -220,8 +220,18 @@ class DeliveryStatus(models.TextChoices):
 
 class DeliveryQuerySet(models.QuerySet["NotificationDelivery"]):
     def due(self, *, at: datetime) -> Self:
-        """Waiting ones whose time has come; nobody holds them."""
-        return self.filter(status=DeliveryStatus.WAITING, not_before__lte=at)
+        """Waiting ones whose time has come; nobody holds them.
+
+        What an earlier notice of the same alert waits for, a later one waits for too: nobody is
+        to hear of an alert after hearing that it has ended.
+        """
+        waiting = self.filter(status=DeliveryStatus.WAITING)
+        earlier = waiting.filter(
+            channel=OuterRef("channel"),
+            alert=OuterRef("alert"),
+            created_at__lt=OuterRef("created_at"),
+        )
+        return waiting.filter(~Exists(earlier), not_before__lte=at)
 
 
 class NotificationDelivery(models.Model):

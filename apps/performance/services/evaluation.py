@@ -65,7 +65,7 @@ class Scopes:
             return [rule.site] if rule.site in self.open else []
         # A paused installation, or one whose sites are all closed, has no acquisitions to rate.
         asleep = self.paused or (self.known and not self.open)
-        return [] if asleep and rule.metric not in alert_rules.WHOLE_ONLY else [""]
+        return [] if asleep and rule.metric not in alert_rules.NEVER_ASLEEP else [""]
 
 
 def evaluate_if_due() -> bool:

@@ -1,6 +1,7 @@
 """Carries one notice to one receiver, within a bound of time, and says what became of it."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,8 +80,10 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
     # Whatever goes wrong in there and is logged by anybody, the address and the key are not.
     with guard([url, secret, _path_of(url)]):
         request = formats.FORMATS[channel.kind](notice, url, secret)
+        # Made before the clock runs: reading the certificates takes seconds on a busy machine.
+        tls = shared_ssl_context()
         try:
-            answer = asyncio.run(_exchange(request))
+            answer = asyncio.run(_exchange(request, tls))
         except TimeoutError:
             raise NotSent(f"no answer within {PATIENCE_S:g} s", for_good=False) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -94,13 +97,11 @@ def _path_of(url: str) -> str:
     return found if len(found) >= SHORTEST_KEY else ""
 
 
-async def _exchange(request: Request) -> Answer:
+async def _exchange(request: Request, tls: ssl.SSLContext) -> Answer:
     """Post without following redirects: they would lead where nobody has allowed."""
     async with (
         asyncio.timeout(PATIENCE_S),
-        httpx.AsyncClient(
-            follow_redirects=False, timeout=PATIENCE_S, verify=shared_ssl_context()
-        ) as client,
+        httpx.AsyncClient(follow_redirects=False, timeout=PATIENCE_S, verify=tls) as client,
         client.stream(
             "POST", request.url, content=request.body, headers=dict(request.headers)
         ) as answer,

@@ -1,5 +1,8 @@
 """Rules, alerts, channels and notices over HTTP and in the admin."""
 
+import json
+import re
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
@@ -256,6 +259,18 @@ def test_people_make_test_and_change_a_channel_in_the_admin(admin):
     channel.refresh_from_db()
     assert (channel.name, channel.secrets["secret"], len(server.taken)) == ("renamed", SECRET, 1)
     assert SECRET not in shown
+
+
+def test_the_button_of_the_page_saves_and_sends(admin, django_capture_on_commit_callbacks):
+    with receiving(receivers.webhook) as server:
+        admin.post(f"{ADMIN}notificationchannel/add/", FORM | {"url": server.url, "secret": SECRET})
+        page = f"{ADMIN}notificationchannel/{NotificationChannel.objects.get().pk}/change/"
+        button = re.search(r'name="(\w+save_and_send_test)"', admin.get(page).content.decode())
+        with django_capture_on_commit_callbacks(execute=True):
+            admin.post(page, FORM | {"name": "renamed", button[1]: ""})
+
+    ((_, body),) = server.taken
+    assert json.loads(body)["channel"] == "renamed"
 
 
 def test_the_admin_refuses_a_channel_without_an_address(admin):

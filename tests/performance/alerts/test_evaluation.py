@@ -193,6 +193,17 @@ def test_the_machine_is_watched_while_all_sites_are_closed(watch, make_rule):
     assert only().metric == "memory_percent"
 
 
+@pytest.mark.parametrize("metric", ["cache_hit_rate", "retrieve_p95_ms", "store_p95_ms"])
+def test_what_callers_find_is_not_judged_while_all_sites_are_closed(watch, make_rule, metric):
+    """Every token ends overnight, so every read of one misses."""
+    make_site("a", closed_hours=CLOSED_ON_MONDAY)
+    make_rule(metric=metric, direction="below", threshold=70)
+
+    watch.sees(10.0)
+
+    assert not Alert.objects.exists()
+
+
 def test_an_alert_ends_when_its_rule_is_switched_off(watch, make_rule):
     rule = make_rule()
     watch.sees(130.0)

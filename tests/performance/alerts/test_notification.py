@@ -169,6 +169,33 @@ def test_what_a_killed_sender_held_is_sent_by_another_when_its_lease_is_over(
     assert len(server.taken) == 1
 
 
+def test_nobody_hears_of_an_alert_after_its_end(server, watch, make_channel, opened):
+    server.answers = [500]
+    make_channel("webhook", url=server.url, secret=SECRET)
+    opened()
+    notification.deliver_due()  # and the receiver is down
+    watch.sees(1.0)
+
+    meanwhile = notification.deliver_due()
+    due_again()
+    notification.deliver_due()
+
+    assert meanwhile == 0
+    assert [json.loads(body)["event"] for _, body in server.taken] == ["opened", "resolved"]
+
+
+def test_one_receiver_that_is_down_holds_up_no_other(server, watch, make_channel, opened):
+    make_channel("webhook", name="up", url=server.url, secret=SECRET)
+    make_channel("webhook", name="down", url="http://127.0.0.1:1/x", secret=SECRET)
+    opened()
+    notification.deliver_due()
+    watch.sees(1.0)
+
+    notification.deliver_due()
+
+    assert [json.loads(body)["event"] for _, body in server.taken] == ["opened", "resolved"]
+
+
 def test_a_slow_receiver_is_left_after_the_patience(server, make_channel, opened, monkeypatch):
     monkeypatch.setattr(notification_sending, "PATIENCE_S", 0.2)
     server.delay_s = 30.0
