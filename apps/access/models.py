@@ -122,6 +122,7 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["-at", "-id"], name="access_audit_at"),
             models.Index(fields=["site", "account", "-at"], name="access_audit_account"),
+            models.Index(fields=["site", "-at", "-id"], name="access_audit_site"),
             models.Index(fields=["key_prefix", "-at"], name="access_audit_key"),
         ]
 

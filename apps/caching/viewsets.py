@@ -73,4 +73,4 @@ class CacheUsageViewSet(
     pagination_class = LongPages
     filterset_class = CacheUsageFilter
     ordering_fields = ["minute", "namespace", "layer", "hits", "misses", "loads", "errors"]
-    ordering = ["-minute", "namespace", "layer"]
+    ordering = ["-minute", "-namespace", "-layer"]

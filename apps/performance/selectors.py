@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from django.db.models import Max, Min, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from apps.common.redaction import redact_text
 from apps.history.models import TokenAcquisitionHistory
@@ -71,26 +72,22 @@ def recent_errors(site: str | None = None, *, limit: int = ERRORS) -> list[Recen
     ended = TokenAcquisitionHistory.objects.exclude(error_code="").filter(attempts=0)
     if site is not None:
         logins, ended = logins.filter(site__slug=site), ended.filter(site=site)
-    newest = logins.select_related("site", "account").order_by("-started_at")
+    newest = logins.order_by("-started_at").values_list(
+        Coalesce("finished_at", "started_at"), "site__slug", "account__username", "error_code",
+        "error_message", "blame",
+    )  # fmt: skip
+    before = ended.order_by("-finished_at").values_list(
+        "finished_at", "site", "account", "error_code", "error_message"
+    )
     found = [
         RecentError(
-            at=row.finished_at or row.started_at,
-            site=row.site.slug,
-            account=row.account.username,
-            code=row.error_code,
-            message=redact_text(row.error_message),
-            blame=row.blame,
+            at=at,
+            site=slug,
+            account=username,
+            code=code,
+            message=redact_text(message),
+            blame="".join(blame),
         )
-        for row in newest[:limit]
-    ]
-    found += [
-        RecentError(
-            at=row.finished_at,
-            site=row.site,
-            account=row.account,
-            code=row.error_code,
-            message=redact_text(row.error_message),
-        )
-        for row in ended.order_by("-finished_at")[:limit]
+        for at, slug, username, code, message, *blame in (*newest[:limit], *before[:limit])
     ]
     return list(islice(sorted(found, key=lambda error: error.at, reverse=True), limit))

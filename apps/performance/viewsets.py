@@ -198,7 +198,7 @@ class MetricBucketViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Met
     pagination_class = LongPages
     filterset_class = MetricBucketFilter
     ordering_fields = ["minute", "metric"]
-    ordering = ["-minute", "metric", "site", "label", "bucket"]
+    ordering = ["-minute", "-id"]
     queryset = MetricBucket.objects.all()
 
     def check_permissions(self, request: Request) -> None:

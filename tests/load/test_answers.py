@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework import serializers
 
-from apps.caching.models import CachePolicy
+from apps.caching.models import CachePolicy, CacheUsage
 from apps.common import measure
 from apps.common.output import RowOutput
 from apps.performance.models import AlertRule, LimitChange, MetricReset, SystemSample
@@ -59,18 +59,6 @@ def test_no_answer_takes_more_queries_than_it_may(facts, client):
     assert {name: len(taken) for name, taken in too_many.items()} == {}
 
 
-# Rows as columns -----------------------------------------------------------------------------
-# List → what a single row is asked for by.
-DETAILS = {
-    "accounts": "id", "breakers": "site", "breaker-transitions": "id",
-    "cache/policies": "namespace", "history": "id", "keys": "id", "logins": "id",
-    "performance/alert-rules": "id", "performance/limit-changes": "id",
-    "performance/metrics/buckets": "id", "performance/metrics/resets": "id",
-    "performance/samples": "id", "repairs": "id", "requests": "id", "sites": "slug",
-    "tokens": "id", "workers": "id",
-}  # fmt: skip
-
-
 @pytest.fixture
 def rows_everywhere(facts):
     """At least a row in every list of DETAILS; a request of any account among them."""
@@ -91,8 +79,44 @@ def rows_everywhere(facts):
         name="cpu", defaults={"metric": "cpu_percent", "threshold": 70, "severity": 1}
     )
     CachePolicy.objects.get_or_create(namespace="tokens")
+    CacheUsage.objects.create(namespace="tokens", layer="l1", minute=at, hits=1)
     measure.count("hand_outs", site="s")
     measure.flush()
+
+
+# The lists of what only grows, by what they are mostly asked.
+LONG = (
+    "audit?", "audit?site=load-01&", "cache/usage?", "history?", "history?site=site-00&",
+    "history?status=success&", "logins?", "logins?site=load-01&", "performance/metrics/buckets?",
+    "performance/samples?", "repairs?", "requests?",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL sorts what is little")
+def test_long_lists_are_read_in_the_order_of_an_index(client, rows_everywhere):
+    sorted_by_hand = []
+    for path in LONG:
+        with CaptureQueriesContext(connection) as queries:
+            client.get(f"{API}/{path}page_size=1")
+        page = queries.captured_queries[-1]["sql"]
+        assert page.endswith("LIMIT 1")
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {page}")
+            plan = [row[3] for row in cursor.fetchall()]
+        sorted_by_hand += [path for step in plan if step == "USE TEMP B-TREE FOR ORDER BY"]
+    assert sorted_by_hand == []
+
+
+# Rows as columns -----------------------------------------------------------------------------
+# List → what a single row is asked for by.
+DETAILS = {
+    "accounts": "id", "breakers": "site", "breaker-transitions": "id",
+    "cache/policies": "namespace", "history": "id", "keys": "id", "logins": "id",
+    "performance/alert-rules": "id", "performance/limit-changes": "id",
+    "performance/metrics/buckets": "id", "performance/metrics/resets": "id",
+    "performance/samples": "id", "repairs": "id", "requests": "id", "sites": "slug",
+    "tokens": "id", "workers": "id",
+}  # fmt: skip
 
 
 def test_a_row_is_shown_in_its_list_as_by_itself(client, rows_everywhere):

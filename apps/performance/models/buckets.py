@@ -39,7 +39,10 @@ class MetricBucket(models.Model):
                 name="metric_bucket_once",
             ),
         ]
-        indexes = [models.Index(fields=["resolution", "minute"], name="metric_bucket_age")]
+        indexes = [
+            models.Index(fields=["resolution", "minute"], name="metric_bucket_age"),
+            models.Index(fields=["-minute", "-id"], name="metric_bucket_newest"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.metric} {self.site} {self.label} {self.minute:%Y-%m-%d %H:%M}: {self.n}"

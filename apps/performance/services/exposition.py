@@ -27,6 +27,7 @@ from apps.common.scale import COUNT_BUCKET, value_of
 from apps.performance.models import MetricBucket, Resolution, SystemSample
 from apps.performance.services import statistics
 from apps.performance.services.resources import FRESH
+from apps.performance.services.storing import EPOCH
 from apps.tokens.models import LoginAttempt, Site, TokenRequest, WorkerProcess
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Status
@@ -127,7 +128,9 @@ def _grown() -> Iterator[Metric]:
     """What only grows: counters and histograms."""
     families = COUNTERS | HISTOGRAMS
     found: dict[str, Sums] = {metric: defaultdict(dict) for metric in families}
-    rows = MetricBucket.objects.filter(resolution=Resolution.EVER, metric__in=families).order_by()
+    rows = MetricBucket.objects.filter(
+        metric__in=families, minute=EPOCH, resolution=Resolution.EVER
+    ).order_by()
     columns = ("metric", "site", "label", "bucket", "n", "total")
     for metric, site, label, bucket, n, total in rows.values_list(*columns).iterator():
         cells = found[metric][families[metric].values(site, label)]

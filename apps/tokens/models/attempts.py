@@ -107,6 +107,12 @@ class LoginAttempt(models.Model):
             models.Index(fields=["site"], condition=Q(outcome=""), name="open_logins"),
             models.Index(fields=["account", "-started_at"], name="logins_of_account"),
             models.Index(fields=["site", "-started_at"], name="logins_of_site"),
+            models.Index(fields=["-started_at"], name="newest_login"),
+            models.Index(
+                fields=["-started_at"],
+                condition=Q(outcome__in=["failed", "lost"]),
+                name="newest_failed_login",
+            ),
         ]
 
     def __str__(self) -> str:

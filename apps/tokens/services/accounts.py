@@ -37,7 +37,7 @@ def update(
         if fields:
             account.save(update_fields=[*fields, "updated_at"])
         if secrets is not None:
-            set_secrets(account, secrets)
+            _replace(account, secrets)
         lookup.forget(account)
         directory.forget_accounts(account.site.slug)
         requests.reconsider([account])
@@ -49,26 +49,33 @@ def set_secrets(account: Account, secrets: Mapping[str, str]) -> None:
     New secrets void every running login's result, lift what was known of the old ones (cooling,
     a person's task) and drop the refresh token. The same secrets again change nothing.
     """
+    with locks.admission():
+        if _replace(account, secrets):
+            directory.forget_accounts(account.site.slug)
+            requests.reconsider([account])
+
+
+def _replace(account: Account, secrets: Mapping[str, str]) -> bool:
+    """Replace the secrets; False if they are the same. Under the admission lock."""
     clean = {name: value for name, value in secrets.items() if value != ""}
     mark = secret_fingerprint(account, clean)
     if mark == account.secret_fingerprint and clean == account.secrets:
-        return
-    with locks.admission():
-        account.secrets = clean
-        account.secret_fingerprint = mark
-        account.save(update_fields=["secrets", "secret_fingerprint", "updated_at"])
-        Account.objects.filter(pk=account.pk).update(
-            credential_version=F("credential_version") + 1,
-            fence=F("fence") + 1,
-            failures_in_a_row=0,
-            cooldown_until=None,
-            cooldown_reason="",
-            needs_action="",
-        )
-        RefreshToken.objects.filter(account=account).delete()
-        directory.forget_accounts(account.site.slug)
-        requests.reconsider([account])
-    account.refresh_from_db()
+        return False
+    account.secrets = clean
+    account.secret_fingerprint = mark
+    account.save(update_fields=["secrets", "secret_fingerprint", "updated_at"])
+    lifted: dict[str, Any] = {
+        "credential_version": F("credential_version") + 1,
+        "fence": F("fence") + 1,
+        "failures_in_a_row": 0,
+        "cooldown_until": None,
+        "cooldown_reason": "",
+        "needs_action": "",
+    }
+    Account.objects.filter(pk=account.pk).update(**lifted)
+    RefreshToken.objects.filter(account=account).delete()
+    account.refresh_from_db(fields=list(lifted))
+    return True
 
 
 def remove(account: Account) -> None:

@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 from apps.caching import services as cache
 from apps.common.clock import now
 from apps.tokens.contracts import Cookie, TokenMaterial
-from apps.tokens.models import Account, StoredToken
+from apps.tokens.models import Account, Site, StoredToken
 from apps.tokens.models.sites import HandOut
 
 NAMESPACE: Final = "tokens"
@@ -156,6 +156,12 @@ def load_pool(site: str) -> dict[str, Any] | None:
         "members": members,
         "usable_until": members[0][2],
     }
+
+
+def forget_site(site: Site) -> None:
+    """Drop what is cached of all tokens of a site, once the present transaction commits."""
+    names = site.accounts.order_by().values_list("username", flat=True)
+    cache.invalidate_on_commit(NAMESPACE, site.slug, *(f"{site.slug}/{name}" for name in names))
 
 
 def material_to_plain(material: TokenMaterial) -> dict[str, Any]:

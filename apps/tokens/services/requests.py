@@ -131,6 +131,12 @@ def reconsider(accounts: Iterable[Account]) -> None:
     ).update(not_before=database_now())
 
 
+def reconsider_site(site: Site) -> None:
+    """Let admission look again at all that waits at a site."""
+    waiting = TokenRequest.objects.filter(site=site, status=Status.QUEUED)
+    waiting.update(not_before=database_now())
+
+
 def life_s(queue: str, limits: AdmissionLimits) -> int:
     """Return how many seconds a request of this queue lives after the last asking."""
     return limits.background_timeout_s if queue in BACKGROUND else limits.acquisition_timeout_s

@@ -46,18 +46,27 @@ def check(site: Site) -> None:
 
 def save(site: Site) -> None:
     """Check and save a site; fingerprints follow where the recipe now sends other secrets."""
-    from apps.tokens.services.accounts import secret_fingerprint  # accounts builds on sites
-
     check(site)
     with locks.admission():
+        rows = Site.objects.filter(pk=site.pk)
+        before = rows.values_list("connector", "recipe").first()
         site.save()
         directory.forget_site(site.slug)
-        for account in site.accounts.select_related("site"):
-            lookup.forget(account)
-            mark = secret_fingerprint(account, account.secrets or {})
-            if mark != account.secret_fingerprint:
-                Account.objects.filter(pk=account.pk).update(secret_fingerprint=mark)
-        requests.reconsider(site.accounts.all())
+        lookup.forget_site(site)
+        if before not in (None, (site.connector, site.recipe)):
+            _follow_recipe(site)
+        requests.reconsider_site(site)
+
+
+def _follow_recipe(site: Site) -> None:
+    """Bring the fingerprints of the accounts' secrets up to what the recipe now sends."""
+    from apps.tokens.services.accounts import secret_fingerprint  # accounts builds on sites
+
+    for account in site.accounts.all():
+        account.site = site
+        mark = secret_fingerprint(account, account.secrets or {})
+        if mark != account.secret_fingerprint:
+            Account.objects.filter(pk=account.pk).update(secret_fingerprint=mark)
 
 
 def remove(site: Site) -> None:
@@ -65,7 +74,6 @@ def remove(site: Site) -> None:
     with locks.admission():
         if site.logins.filter(outcome="").exists():
             raise BusinessRuleViolated("A login at this site is running; try again when done.")
-        for account in site.accounts.select_related("site"):
-            lookup.forget(account)
+        lookup.forget_site(site)
         directory.forget_site(site.slug)
         site.delete()
