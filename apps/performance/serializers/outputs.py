@@ -93,8 +93,18 @@ class MetricResetOutput(RowOutput[MetricReset]):
         read_only_fields = fields
 
 
+class ClusterOutput(serializers.Serializer[Any]):
+    cluster = serializers.CharField()
+    host = serializers.CharField()
+    asked_at = serializers.DateTimeField()
+    answered_at = serializers.DateTimeField(allow_null=True)
+
+
 class ResourceUsageOutput(serializers.Serializer[Any]):
-    """`processes` is the newest look at each process of the last half minute."""
+    """`processes` is the newest look at each process of the last half minute.
+
+    `database_states` counts the connections of PostgreSQL by state (active, idle, …).
+    """
 
     at = serializers.DateTimeField()
     cpu_percent = serializers.FloatField()
@@ -102,8 +112,10 @@ class ResourceUsageOutput(serializers.Serializer[Any]):
     processes = SystemSampleOutput(many=True)
     database_connections = serializers.IntegerField(allow_null=True)
     database_connections_max = serializers.IntegerField(allow_null=True)
+    database_states = serializers.DictField(child=serializers.IntegerField())
     database_ms = serializers.FloatField()
     redis = serializers.CharField()
+    clusters = ClusterOutput(many=True)
     queue_depth = serializers.IntegerField()
     in_flight = serializers.IntegerField()
     workers = serializers.ListField(child=serializers.JSONField())

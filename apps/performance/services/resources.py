@@ -33,6 +33,8 @@ def usage() -> dict[str, Any]:
         "memory_percent": own.memory_percent,
         "processes": _ordered(newest.values()),
         "redis": sampling.redis_state(),
+        "database_states": sampling.database_states(),
+        "clusters": sampling.clusters(),
         **sampling.shared_state(),
     }
 

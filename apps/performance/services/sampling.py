@@ -20,7 +20,7 @@ from apps.common import clock, events, measure
 from apps.common.database import fresh_connections
 from apps.performance.models import SystemSample
 from apps.performance.selectors import in_flight, queue
-from apps.tokens.models import LoginAttempt, WorkerProcess
+from apps.tokens.models import ClusterBeat, LoginAttempt, WorkerProcess
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.services.owner import host_name
 
@@ -90,13 +90,13 @@ def look(*, role: str) -> SystemSample:
 
 def shared_state() -> dict[str, Any]:
     """Return what all processes share, by the names of SystemSample's fields."""
-    used, most = _database_connections()
+    states = database_states()
     began = time.perf_counter()
     depth, _ = queue(at=clock.now())
     took_ms = (time.perf_counter() - began) * 1000
     return {
-        "database_connections": used,
-        "database_connections_max": most,
+        "database_connections": sum(states.values()) or None,
+        "database_connections_max": _most_connections(),
         "database_ms": round(took_ms, 3),
         "queue_depth": depth,
         "in_flight": in_flight(),
@@ -129,6 +129,12 @@ def workers() -> list[dict[str, Any]]:
         }
         for row in WorkerProcess.objects.filter(ended_at=None).order_by("host", "pid")
     ]
+
+
+def clusters() -> list[dict[str, Any]]:
+    """Return when each cluster of the queue was asked for a sign of life, and when it gave one."""
+    beats = ClusterBeat.objects.order_by("cluster", "host")
+    return [dict(row) for row in beats.values("cluster", "host", "asked_at", "answered_at")]
 
 
 def redis_state() -> str:
@@ -169,13 +175,22 @@ def _open_files(process: psutil.Process) -> int | None:
         return None
 
 
-def _database_connections() -> tuple[int | None, int | None]:
+def database_states() -> dict[str, int]:
+    """Return how many connections of PostgreSQL to our database are in which state."""
     if connection.vendor != "postgresql":
-        return None, None
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity "
-            "WHERE datname = current_database()"
+            "SELECT coalesce(state, 'other'), count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_type = 'client backend' "
+            "GROUP BY 1 ORDER BY 1"
         )
-        used, most = cursor.fetchone()
-    return int(used), int(most)
+        return {str(state): int(number) for state, number in cursor.fetchall()}
+
+
+def _most_connections() -> int | None:
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('max_connections')::int")
+        return int(cursor.fetchone()[0])

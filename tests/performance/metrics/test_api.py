@@ -4,12 +4,13 @@ import csv
 import io
 
 import pytest
+from django.db import connection
 
 from apps.access.contracts import Grant, Scope
 from apps.caching import services as cache
-from apps.common import events, measure
+from apps.common import clock, events, measure
 from apps.performance.models import MetricBucket, MetricReset
-from apps.tokens.models import TokenRequest
+from apps.tokens.models import ClusterBeat, TokenRequest
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import work
 
@@ -136,6 +137,14 @@ def test_resource_usage_tells_of_this_process_and_the_queue(client):
     assert [row["rss_bytes"] > 1_000_000 for row in found["processes"]] == [True]
     assert (found["queue_depth"], found["in_flight"], found["workers"]) == (0, 0, [])
     assert 0 < found["memory_percent"] < 100
+
+
+def test_resource_usage_tells_of_clusters_and_connections(client):
+    ClusterBeat.objects.create(cluster="browser", host="h", asked_at=clock.now())
+    found = client().get(ROOT + "resource-usage").json()
+    assert [row["cluster"] for row in found["clusters"]] == ["browser"]
+    states = found["database_states"]
+    assert (states.get("active", 0) > 0) == (connection.vendor == "postgresql")
 
 
 def test_cache_clear_forgets_one_namespace_or_all(client):
