@@ -1,14 +1,13 @@
 """One port: what waits or must be fast goes to the edge, everything else to Django.
 
-Django stays synchronous and runs in threads (a2wsgi): its own ASGI handler starts a thread a
-request and is several times slower. See docs/architecture.md for the figures.
+Django stays synchronous and runs in threads: its own ASGI handler starts a thread a request and is
+several times slower. See docs/architecture.md for the figures.
 """
 
 import asyncio
 import os
-from typing import Any, Final, cast
+from typing import Final
 
-from a2wsgi import WSGIMiddleware
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
@@ -18,11 +17,11 @@ django = get_wsgi_application()
 from django.conf import settings  # noqa: E402 - the settings are ready only now
 
 from apps.common import edge, measure, tracing  # noqa: E402
+from apps.common.bridge import Bridge  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
 
 ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
-# Any: a2wsgi types every message by itself, where ASGI servers pass plain mappings.
-_threads: Any = WSGIMiddleware(cast("Any", django), workers=settings.LATCHKEY_WSGI_THREADS)
+_threads: Final = Bridge(django, threads=settings.LATCHKEY_WSGI_THREADS)
 
 
 async def application(scope: edge.Scope, receive: edge.Receive, send: edge.Send) -> None:

@@ -104,7 +104,7 @@ def stored(
     tokens = _usable(site, at=at).filter(version__gt=newer_than)
     if account is not None:
         tokens = tokens.filter(account__username=account)
-    row = tokens.first()
+    row = tokens.select_related("account__site").only(*_VIEWED).first()
     return view_of(row) if row else None
 
 
@@ -144,15 +144,19 @@ def load(site: str, account: str) -> dict[str, Any] | None:
 
 def load_pool(site: str) -> dict[str, Any] | None:
     """Return what is to be cached of a site's pool, from its rows."""
-    rows = list(_usable(site, at=now()))
+    columns = ("account__username", "account__labels", "usable_until", "idle_until")
+    rows = list(_usable(site, at=now()).values_list(*columns, "account__site__hand_out"))
     if not rows:
         return None
-    members = [
-        [row.account.username, list(row.account.labels), _usable_until(row).timestamp()]
-        for row in sorted(rows, key=_usable_until, reverse=True)
-    ]
+    members = sorted(
+        (
+            [username, labels, min(filter(None, ends)).timestamp()]
+            for username, labels, *ends, _strategy in rows
+        ),
+        key=lambda member: -member[2],
+    )
     return {
-        "strategy": rows[0].account.site.hand_out,
+        "strategy": rows[0][-1],
         "members": members,
         "usable_until": members[0][2],
     }
@@ -198,11 +202,18 @@ def _cached(
     return found
 
 
+# What a view shows. The site's recipe and the account's secrets stay where they are.
+_VIEWED: Final = (
+    "version", "fingerprint", "material", "issued_at", "expires_at", "usable_until",
+    "refresh_after", "idle_until", "account__username", "account__labels", "account__site__slug",
+)  # fmt: skip
+
+
 def _usable(site: str, *, at: datetime) -> QuerySet[StoredToken]:
     tokens = StoredToken.objects.usable(at=at).filter(
         account__site__slug=site, account__site__enabled=True, account__enabled=True
     )
-    return tokens.select_related("account__site").order_by("-usable_until")
+    return tokens.order_by("-usable_until")
 
 
 def _usable_until(row: StoredToken) -> datetime:
