@@ -11,6 +11,7 @@ from apps.access.audit_import import import_journals
 from apps.access.contracts import AuditRecord, ImportReport
 from apps.access.journal import JOURNAL, AuditUnavailable
 from apps.access.models import AuditEntry
+from apps.access.together import TOGETHER
 from apps.common.redaction import redact, redact_text
 
 MAX_DETAILS_BYTES: Final = 4_096
@@ -36,12 +37,12 @@ def record(entry: AuditRecord) -> None:
     JOURNAL.append(_line_of(entry))
 
 
-def record_held(entry: AuditRecord) -> bool:
-    """Do as `record` if nothing has to be waited for; False, with nothing written, if it has.
+async def record_held(entry: AuditRecord) -> bool:
+    """Do as `record` if no lock and no file has to be waited for; else False, nothing is written.
 
-    For event loops. Raises AuditUnavailable.
+    Raises AuditUnavailable.
     """
-    return JOURNAL.append_held(_line_of(entry))
+    return await TOGETHER.append(_line_of(entry))
 
 
 def purge(*, before: datetime, limit: int = 1_000) -> int:

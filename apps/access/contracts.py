@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from apps.common import clock
 from apps.common.errors import ValidationFailed
+from apps.common.request_context import new_id
 
 ANY_SITE: Final = "*"
 
@@ -144,7 +145,7 @@ class AuditRecord:
     remote_address: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     at: datetime = field(default_factory=clock.now)
-    uuid: UUID = field(default_factory=uuid4)
+    uuid: UUID = field(default_factory=new_id)
 
     @classmethod
     def by(cls, principal: Principal, *, kind: str, **fields: Any) -> Self:

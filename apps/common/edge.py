@@ -1,5 +1,6 @@
 """Small pieces for raw ASGI handlers: reading a bounded body, answering JSON and problems."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -58,8 +59,9 @@ async def serve(
         tracing.answered(span, method=method, route=path, status=status)
         events.request_answered(method=method, route=path, status=status, took_s=took_s)
         if access_log.isEnabledFor(logging.INFO):
-            took_ms = took_s * 1000
-            access_log.info("%s %s %d %.1fms", method, path, status, took_ms)
+            # First all answers of this turn of the loop, then their lines.
+            line = (method, path, status, took_s * 1000)
+            asyncio.get_running_loop().call_soon(access_log.info, "%s %s %d %.1fms", *line)
 
 
 async def respond(send: Send, status: int, content: Any, headers: Mapping[str, str]) -> None:

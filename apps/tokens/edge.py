@@ -95,7 +95,7 @@ async def acquire(scope: Scope, receive: Receive) -> Answer:
     kind = header(scope, "content-type") or ""
     raw_key = key_of(scope) or ""
     address = remote_address(scope)
-    at_once = _at_once(raw_key, body, kind, address)
+    at_once = await _at_once(raw_key, body, kind, address)
     if at_once is not None:
         return 200, bodies.hand_out(at_once)
     started = await threads.shared().run(_start, raw_key, body, kind, address)
@@ -136,7 +136,7 @@ def _start(raw_key: str, body: bytes, kind: str, address: str) -> _Started:
     return _Started(found=found, principal=principal, patience_s=patience_s)
 
 
-def _at_once(raw_key: str, body: bytes, kind: str, address: str) -> HandOut | None:
+async def _at_once(raw_key: str, body: bytes, kind: str, address: str) -> HandOut | None:
     """Hand out on the event loop what needs no database, no Redis and no thread.
 
     None leaves everything else to `_start`, refusals too. Under load a thread is where the time
@@ -153,7 +153,9 @@ def _at_once(raw_key: str, body: bytes, kind: str, address: str) -> HandOut | No
     view = acquisition.held(spec, principal=principal)
     if view is None or not consume_held(principal):
         return None
-    found = acquisition.hand_out_held(view, spec=spec, principal=principal, remote_address=address)
+    found = await acquisition.hand_out_held(
+        view, spec=spec, principal=principal, remote_address=address
+    )
     if found is not None:
         events.handed_out(site=view.site, cached=True, took_s=monotonic() - began)
     return found

@@ -1,3 +1,5 @@
+import asyncio
+import fcntl
 import os
 import stat
 import threading
@@ -113,6 +115,51 @@ def test_a_forked_child_writes_to_a_file_of_its_own(settings):
     assert os.waitpid(child, 0)[1] == 0
     audit.record(hand_out())
     assert sorted(path.read_bytes().count(b"\n") for path in files(settings)) == [1, 2]
+
+
+async def test_what_an_event_loop_hands_out_in_one_turn_is_written_at_once(settings, monkeypatch):
+    audit.record(hand_out())
+    written = []
+    write = os.write
+    monkeypatch.setattr(journal.os, "write", lambda fd, data: written.append(1) or write(fd, data))
+
+    done = await asyncio.gather(*(audit.record_held(hand_out(purpose=str(n))) for n in range(50)))
+
+    assert done == [True] * 50
+    assert len(written) == 1
+    assert [line["purpose"] for line in lines(settings)[1:]] == [str(n) for n in range(50)]
+    assert await audit.record_held(hand_out())
+
+
+async def test_an_event_loop_waits_for_no_lock_and_opens_no_file(settings):
+    assert await audit.record_held(hand_out()) is False
+    audit.record(hand_out())
+    (path,) = files(settings)
+    with path.open("rb") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert (
+            await asyncio.gather(*(audit.record_held(hand_out()) for _ in range(3))) == [False] * 3
+        )
+    with JOURNAL._lock:
+        assert await audit.record_held(hand_out()) is False
+    assert len(lines(settings)) == 1
+
+
+async def test_a_disk_that_fails_is_told_to_all_whose_lines_are_lost(settings, monkeypatch):
+    audit.record(hand_out())
+    monkeypatch.setattr(journal.os, "write", lambda fd, data: 20)
+    done = await asyncio.gather(
+        *(audit.record_held(hand_out()) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(one) for one in done] == [AuditUnavailable] * 3
+
+
+async def test_one_who_leaves_takes_nobody_along(settings):
+    audit.record(hand_out())
+    staying, leaving = (asyncio.create_task(audit.record_held(hand_out())) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying is True
 
 
 def test_old_entries_are_purged_oldest_first(settings, db, time):

@@ -104,13 +104,13 @@ def hand_out(
         audit.record(_line(view, spec, principal, cached, remote_address))
 
 
-def hand_out_held(
+async def hand_out_held(
     view: TokenView, *, spec: AcquireSpec, principal: Principal, remote_address: str
 ) -> HandOut | None:
     """Hand out what `held` found; None, without an audit line, if that had to wait."""
     line = _line(view, spec, principal, cached=True, remote_address=remote_address)
     with _span(view, cached=True):
-        return HandOut(token=view, cached=True) if audit.record_held(line) else None
+        return HandOut(token=view, cached=True) if await audit.record_held(line) else None
 
 
 def _span(view: TokenView, *, cached: bool) -> tracing.Span:
