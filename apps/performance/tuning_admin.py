@@ -29,6 +29,16 @@ class TuningBoundsAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no ty
         audit.record(_record(request, obj.site.slug if obj.site else "", details))
         super().save_model(request, obj, form, change)
 
+    def delete_model(self, request: HttpRequest, obj: TuningBounds) -> None:
+        """Delete the bounds, with a line in the audit."""
+        details = {"tuning_bounds": "deleted"}
+        audit.record(_record(request, obj.site.slug if obj.site else "", details))
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[TuningBounds]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+
 
 @admin.register(TuningState)
 class TuningStateAdmin(FactsAdmin):

@@ -107,6 +107,12 @@ class TuningBoundsViewSet(ModelViewSet[TuningBounds]):
     def perform_update(self, serializer: BaseSerializer[TuningBounds]) -> None:
         self._save(serializer)
 
+    def perform_destroy(self, instance: TuningBounds) -> None:
+        slug = instance.site.slug if instance.site else ""
+        details = {"tuning_bounds": "deleted"}
+        audit.record(audit_of(self.request, AuditKind.SETTINGS, site=slug, details=details))
+        instance.delete()
+
     def _save(self, serializer: BaseSerializer[TuningBounds]) -> None:
         site = serializer.validated_data.get("site")
         details = {

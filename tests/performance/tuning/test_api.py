@@ -86,6 +86,17 @@ def test_bounds_are_made_and_checked(site, api):
     assert TuningBounds.objects.count() == 2
 
 
+def test_bounds_that_go_leave_a_line_in_the_audit(site, api, monkeypatch):
+    lines = []
+    monkeypatch.setattr("apps.access.audit.record", lines.append)
+    row = TuningBounds.objects.create(site=site, automatic=True)
+
+    answer = api().delete(f"performance/tuning-bounds/{row.pk}")
+
+    assert (answer.status, TuningBounds.objects.count()) == (204, 0)
+    assert (lines[-1].site, lines[-1].details) == (site.slug, {"tuning_bounds": "deleted"})
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

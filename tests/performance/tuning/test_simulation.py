@@ -1,6 +1,10 @@
 """Recorded history under other limits."""
 
+import json
+from io import StringIO
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from apps.common.errors import ValidationFailed
 from apps.performance.services.simulation import Limits, simulate
@@ -156,3 +160,36 @@ def test_a_replay_is_the_same_each_time(site, account):
 def test_nonsense_is_refused(db, tried, window_s):
     with pytest.raises(ValidationFailed):
         simulate(tried, window_s)
+
+
+def told(*arguments):
+    out = StringIO()
+    call_command("simulate_limits", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_tells_what_the_api_tells(site, account):
+    burst(site, account)
+
+    found = json.loads(told("--site", f"{site.slug}=1", "--max-concurrent", "10", "--json"))
+    table = told("--site", f"{site.slug}=1", "--max-concurrent", "10")
+
+    assert found["proposed"]["mean_wait_s"] == pytest.approx(15, abs=0.1)
+    assert found["busiest"] == {site.slug: 1}
+    (proposed,) = (line for line in table.splitlines() if line.startswith("proposed"))
+    assert proposed.split()[2:4] == ["4", "4"]
+    assert "15.0 s" in proposed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--site", "court_zxfw"], "SLUG=N"),
+        (["--site", "nowhere=2"], "no such site"),
+        (["--max-concurrent", "-1"], "max_concurrent"),
+        (["--hours", "0.001"], "window_s"),
+    ],
+)
+def test_the_command_refuses_what_makes_no_sense(site, arguments, says):
+    with pytest.raises(CommandError, match=says):
+        told(*arguments)
