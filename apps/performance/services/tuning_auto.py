@@ -134,16 +134,21 @@ def _completion(
 
 
 def _adapt_over_all(bounds: Bounds) -> LimitChange | None:
-    """Let the sites that adapt by themselves not stand in each other's way."""
+    """Let the sites that adapt by themselves not stand in each other's way.
+
+    Only ever raised, but where the bounds say otherwise: it guards this installation, not a site,
+    and the sites that do not adapt need their part of it.
+    """
     limits = AdmissionLimits.current()
     memories = TuningState.objects.filter(site__enabled=True, site__tuning_bounds__automatic=True)
     together = sum(int(memory["limit"]) for memory in memories.values_list("memory", flat=True))
-    wanted = bounds.clamp(max(together, limits.reserved_for_interactive + 1))
-    if not together or wanted == limits.max_concurrent:
+    present = limits.max_concurrent
+    wanted = bounds.clamp(max(present, together, limits.reserved_for_interactive + 1))
+    if not together or wanted == present:
         return None
     return tuning.change_limit(
         site="",
-        before=limits.max_concurrent,
+        before=present,
         after=wanted,
         reason=f"the sites that adapt by themselves may take {together} together",
         by="",

@@ -176,6 +176,16 @@ def test_the_limit_over_all_sites_follows_where_it_may(site):
     assert AdmissionLimits.current().max_concurrent == 5  # 3 + 4, within the bounds
 
 
+def test_the_limit_over_all_sites_is_not_lowered_to_what_one_site_takes(site):
+    """The sites that do not adapt need their part of it."""
+    TuningBounds.objects.create(site=None, automatic=True, lowest=1, highest=20)
+    AdmissionLimits.objects.create(pk=1, max_concurrent=8)
+
+    tuning_auto.adapt_all()
+
+    assert AdmissionLimits.current().max_concurrent == 8
+
+
 def test_it_begins_with_what_ends_from_now_on(site, account):
     TuningState.objects.all().delete()
     end_logins(site, account, 12, level=3)
