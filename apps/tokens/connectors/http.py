@@ -32,6 +32,9 @@ SLICE_BYTES: Final = 4 * 1024
 # What would replace the transport, and with it the guard.
 _REFUSED: Final = frozenset({"app", "cert", "mounts", "proxies", "proxy", "trust_env"})
 
+# What httpcore calls the moments in which bytes of a request leave.
+_LEAVES: Final = (".send_request_headers.started", ".send_request_body.started")
+
 BeforeSend = Callable[[], Awaitable[None]]
 SecondsLeft = Callable[[], float]
 
@@ -47,7 +50,8 @@ async def guarded_client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client that talks only to `site.allowed_hosts`, redirects included.
 
-    `before_send` is awaited before every request that leaves, after the host check. `deadline`
+    `before_send` is awaited before every request that leaves, after the host check, and again
+    when there is a connection, right before its headers and its body are written. `deadline`
     returns the seconds left for the whole login; a request never outlives it, nor its own
     time-out, which bounds the whole exchange with the answer's body. Answers are read at once, at
     most `max_answer_bytes` after decompression. `options` go to `httpx.AsyncClient`; `transport`
@@ -117,6 +121,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         limit_s = self._limit_s(request)
         if limit_s is not None and limit_s <= 0:
             raise LoginTimedOut("The login's time was over before the request.")
+        request.extensions = {**request.extensions, "trace": self._at_the_last_moment}
         with _span_of(request) as span:
             try:
                 async with asyncio.timeout(limit_s):
@@ -125,6 +130,11 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
                 raise _failure(request, error) from _speakable(error)
             span.set("http.response.status_code", answer.status_code)
             return answer
+
+    async def _at_the_last_moment(self, event: str, _facts: dict[str, Any]) -> None:
+        """Look again when there is a connection: this process may have been stopped meanwhile."""
+        if event.endswith(_LEAVES):
+            await self._before_send()
 
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
         answer = await self._inner.handle_async_request(request)

@@ -22,6 +22,8 @@ from tests.tokens.connectors.fakes import FakeContext, make_site
 from tests.tokens.connectors.loopback import answer, loopback
 
 SECRET = "s3cret"
+# Before there is a connection, before the headers, before the body.
+CHECKS_A_REQUEST = 3
 
 
 def context_for(port, **changes):
@@ -54,11 +56,25 @@ async def test_the_lease_is_checked_before_every_hop():
     moved = answer(status="302 Found", headers={"Location": "/next"})
     async with loopback({"/": moved, "/next": answer()}) as server:
         context = context_for(server.port)
-        context.leases = 1
+        context.leases = CHECKS_A_REQUEST
         async with context.http(follow_redirects=True) as client:
             with pytest.raises(LeaseLost):
                 await client.get(server.base + "/")
     assert server.paths == ["/"]
+
+
+@pytest.mark.parametrize("checks", range(CHECKS_A_REQUEST))
+async def test_a_lease_that_ends_on_the_way_stops_what_has_not_left(checks):
+    """Stopped between its look at the lease and its writing, a worker would send when it is back."""
+    async with loopback({"/": answer()}) as server:
+        context = context_for(server.port)
+        context.leases = checks
+        async with context.http() as client:
+            with pytest.raises(LeaseLost):
+                await client.post(server.base + "/", json={"password": SECRET})
+        await asyncio.sleep(0)
+    assert server.connections == (1 if checks else 0)
+    assert server.paths == (["/"] if checks == CHECKS_A_REQUEST - 1 else [])
 
 
 async def test_a_refused_connection_is_the_network():
