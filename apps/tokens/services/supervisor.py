@@ -33,8 +33,10 @@ TICK_S: Final = 1.0
 SWEEP_EVERY_S: Final = 2.0
 WAKE_EVERY_S: Final = 5.0
 STOP_AGAIN_S: Final = 0.5
-BEAT_EVERY_S: Final = 15.0
+BEAT_EVERY_S: Final = 5.0
 WEDGED_AFTER_S: Final = 75.0
+# Where no login runs nothing is lost by replacing a cluster that has answered before.
+IDLE_WEDGED_AFTER_S: Final = 30.0
 RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
@@ -200,11 +202,20 @@ class Supervisor:
                 cluster=cluster.name, host=host_name(), defaults={"asked_at": at}
             )
             heard = beat.answered_at or beat.asked_at
-            waited_s = min((at - heard).total_seconds(), monotonic() - cluster.started_s)
-            if not made and waited_s > WEDGED_AFTER_S and cluster.process is not None:
+            silent_s, lived_s = (at - heard).total_seconds(), monotonic() - cluster.started_s
+            has_answered = beat.answered_at is not None and silent_s < lived_s
+            patience_s = self._patience_s(cluster, has_answered=has_answered)
+            if not made and min(silent_s, lived_s) > patience_s and cluster.process is not None:
                 self._replace(cluster)
             ClusterBeat.objects.filter(pk=beat.pk).update(asked_at=at)
             async_task(BEAT, cluster.name, host_name(), cluster=cluster.name, save=False)
+
+    def _patience_s(self, cluster: Cluster, *, has_answered: bool) -> float:
+        """Return how long a cluster may be silent: as it begins, or while it logs in, for long."""
+        logins = LoginAttempt.objects.filter(
+            outcome=Outcome.OPEN, owner__host=host_name(), owner__cluster=cluster.name
+        )
+        return IDLE_WEDGED_AFTER_S if has_answered and not logins.exists() else WEDGED_AFTER_S
 
     def _replace(self, cluster: Cluster) -> None:
         """Replace a wedged cluster, its whole process group."""

@@ -11,8 +11,16 @@ from apps.common.clock import database_now
 from apps.tokens.models import ClusterBeat, RecoveryAction
 from apps.tokens.services import supervisor
 from apps.tokens.services.owner import host_name
-from apps.tokens.services.supervisor import WEDGED_AFTER_S, Cluster, Supervisor
+from apps.tokens.services.supervisor import (
+    IDLE_WEDGED_AFTER_S,
+    WEDGED_AFTER_S,
+    Cluster,
+    Supervisor,
+)
 from tests.integration.stack import eventually
+from tests.tokens.factories import make_account, make_site
+from tests.tokens.rules.support import ask
+from tests.tokens.work import claim
 
 ROOT = Path(__file__).resolve().parents[3]
 # As django-q2 does: a main process, a sentinel below it, and workers below that.
@@ -53,42 +61,55 @@ def repairs():
     return [(row.kind, row.subject) for row in RecoveryAction.objects.order_by("at")]
 
 
-def silent_for(seconds):
-    at = database_now() - timedelta(seconds=seconds)
-    ClusterBeat.objects.filter(host=host_name()).update(asked_at=at, answered_at=at)
+def be_silent(running, clock, *, for_s, lives_s=3600, logs_in=False):
+    """Let the supervisor look at a cluster that lives since, and last answered, so long ago."""
+    running._beat()
+    clock[0] = running.clusters[0].started_s + lives_s
+    at = database_now()
+    ClusterBeat.objects.filter(host=host_name()).update(answered_at=at - timedelta(seconds=for_s))
+    if logs_in:
+        make_account(make_site())
+        ask()
+        assert claim()
+    running._beat()
 
 
-def test_a_cluster_whose_tasks_never_come_back_is_replaced_with_all_its_processes(running, clock):
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"for_s": IDLE_WEDGED_AFTER_S + 1},
+        {"for_s": WEDGED_AFTER_S + 1, "logs_in": True},
+        {"for_s": 3600, "lives_s": WEDGED_AFTER_S + 1},
+    ],
+    ids=["idle", "logs in", "never answered"],
+)
+def test_a_cluster_whose_tasks_do_not_come_back_is_replaced_with_all_its_processes(
+    running, clock, facts
+):
     (cluster,), before = running.clusters, running.clusters[0].members()
-    running._beat()
-    clock[0] += WEDGED_AFTER_S + 1
-    silent_for(WEDGED_AFTER_S + 1)
-    running._beat()
-    eventually(lambda: not any(one.is_running() and _lives(one) for one in before))
+    be_silent(running, clock, **facts)
+    eventually(lambda: not any(_lives(one) for one in before))
     assert repairs() == [("cluster_wedged", "default")]
-    clock[0] += 60
+    clock[0] = cluster.start_at_s
     running._revive()
     eventually(lambda: len(cluster.members()) == 3)
     assert not {one.pid for one in before} & {one.pid for one in cluster.members()}
 
 
-@pytest.mark.parametrize("silent_s", [WEDGED_AFTER_S - 10, 0])
-def test_a_cluster_that_has_answered_lately_is_left_alone(running, clock, silent_s):
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"for_s": IDLE_WEDGED_AFTER_S - 10},
+        {"for_s": WEDGED_AFTER_S - 10, "logs_in": True},
+        {"for_s": 3600, "lives_s": WEDGED_AFTER_S - 10},
+    ],
+    ids=["idle", "logs in", "has just begun"],
+)
+def test_a_cluster_is_given_time_to_answer(running, clock, facts):
     before = running.clusters[0].members()
-    running._beat()
-    clock[0] += WEDGED_AFTER_S + 1
-    silent_for(silent_s)
-    running._beat()
+    be_silent(running, clock, **facts)
     assert running.clusters[0].members() == before
     assert repairs() == []
-
-
-def test_a_cluster_that_has_just_begun_is_given_time_to_answer(running, clock):
-    before = running.clusters[0].members()
-    running._beat()
-    silent_for(3600)
-    running._beat()
-    assert running.clusters[0].members() == before
 
 
 def test_a_cluster_that_ends_again_and_again_is_started_less_and_less_often(running, clock):
