@@ -65,7 +65,7 @@ async def test_the_lease_is_checked_before_every_hop():
 
 @pytest.mark.parametrize("checks", range(CHECKS_A_REQUEST))
 async def test_a_lease_that_ends_on_the_way_stops_what_has_not_left(checks):
-    """Stopped between its look at the lease and its writing, a worker would send when it is back."""
+    """A worker stopped between its look at the lease and its writing would send later."""
     async with loopback({"/": answer()}) as server:
         context = context_for(server.port)
         context.leases = checks
