@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from django.db.models import Count
@@ -128,8 +129,9 @@ def _grown() -> Iterator[Metric]:
     """What only grows: counters and histograms."""
     families = COUNTERS | HISTOGRAMS
     found: dict[str, Sums] = {metric: defaultdict(dict) for metric in families}
+    # A range: rows are written past the ORM, and SQLite compares the text of their time.
     rows = MetricBucket.objects.filter(
-        metric__in=families, minute=EPOCH, resolution=Resolution.EVER
+        metric__in=families, minute__lt=EPOCH + timedelta(minutes=1), resolution=Resolution.EVER
     ).order_by()
     columns = ("metric", "site", "label", "bucket", "n", "total")
     for metric, site, label, bucket, n, total in rows.values_list(*columns).iterator():
