@@ -28,6 +28,7 @@ MORE_QUERIES = {
     "keys": 4,  # the user's, and the grants of all
     "performance/metrics": 12,
     "performance/metrics?site_name={site}": 13,
+    "performance/resource-usage": 9,
     "/metrics": 9,
     "sites/{site}/explain": 15,  # on PostgreSQL the clock is one of them
 }

@@ -27,15 +27,16 @@ def usage() -> dict[str, Any]:
         psutil.cpu_percent(interval=SHORT_LOOK_S)
         own = sampling.look(role=sampling.role_of(sys.argv))
         newest[(own.host, own.pid)] = own
+    states, most = sampling.connections_by_state()
     return {
         "at": at,
         "cpu_percent": own.cpu_percent,
         "memory_percent": own.memory_percent,
         "processes": _ordered(newest.values()),
         "redis": sampling.redis_state(),
-        "database_states": sampling.database_states(),
+        "database_states": states,
         "clusters": sampling.clusters(),
-        **sampling.shared_state(),
+        **sampling.shared_state(sum(states.values()), most),
     }
 
 

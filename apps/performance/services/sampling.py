@@ -83,20 +83,20 @@ def look(*, role: str) -> SystemSample:
             redis=redis_state(),
         )
     if role == SUPERVISOR:
-        for name, value in shared_state().items():
+        states, most = connections_by_state()
+        for name, value in shared_state(sum(states.values()), most).items():
             setattr(row, name, value)
     return row
 
 
-def shared_state() -> dict[str, Any]:
+def shared_state(connections: int, most: int | None) -> dict[str, Any]:
     """Return what all processes share, by the names of SystemSample's fields."""
-    states = database_states()
     began = time.perf_counter()
     depth, _ = queue(at=clock.now())
     took_ms = (time.perf_counter() - began) * 1000
     return {
-        "database_connections": sum(states.values()) or None,
-        "database_connections_max": _most_connections(),
+        "database_connections": connections or None,
+        "database_connections_max": most,
         "database_ms": round(took_ms, 3),
         "queue_depth": depth,
         "in_flight": in_flight(),
@@ -175,22 +175,16 @@ def _open_files(process: psutil.Process) -> int | None:
         return None
 
 
-def database_states() -> dict[str, int]:
-    """Return how many connections of PostgreSQL to our database are in which state."""
+def connections_by_state() -> tuple[dict[str, int], int | None]:
+    """Return PostgreSQL's connections to our database by state, and how many there may be."""
     if connection.vendor != "postgresql":
-        return {}
+        return {}, None
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT coalesce(state, 'other'), count(*) FROM pg_stat_activity "
+            "SELECT coalesce(state, 'other'), count(*), current_setting('max_connections')::int "
+            "FROM pg_stat_activity "
             "WHERE datname = current_database() AND backend_type = 'client backend' "
             "GROUP BY 1 ORDER BY 1"
         )
-        return {str(state): int(number) for state, number in cursor.fetchall()}
-
-
-def _most_connections() -> int | None:
-    if connection.vendor != "postgresql":
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('max_connections')::int")
-        return int(cursor.fetchone()[0])
+        rows = cursor.fetchall()
+    return {str(state): int(number) for state, number, _ in rows}, int(rows[0][2])

@@ -103,7 +103,7 @@ def test_the_supervisor_looks_at_what_all_share(db, settings, monkeypatch):
     for site in ("court", "bank"):
         acquisition.obtain(acquisition.AcquireSpec(site=site), principal=caller())
     assert claim()
-    found = sampling.shared_state()
+    found = sampling.shared_state(1, None)
     assert (found["queue_depth"], found["in_flight"]) == (1, 1)
     [worker] = found["workers"]
     assert [job["account"] for job in worker["running"]] == ["alice"]
