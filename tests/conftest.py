@@ -15,15 +15,15 @@ from tests.tokens import scripted
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a folder that start processes on one of the parallel runners.
+    """Keep the tests that start processes on one of the parallel runners.
 
-    So one such test runs at a time there, and login servers are started once.
+    So one such test runs at a time, and what a module starts is started once. The other runners
+    go on with what computes.
     """
     for item in items:
         for name in ("processes", "loginservers"):
             if item.get_closest_marker(name):
-                folder = item.path.relative_to(item.config.rootpath).parts[1]
-                item.add_marker(pytest.mark.xdist_group(f"{name}-{folder}"))
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.hookimpl(trylast=True)

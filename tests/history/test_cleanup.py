@@ -121,7 +121,7 @@ def test_old_cells_go_with_their_facts():
 
 
 @pytest.mark.django_db
-def test_whole_months_are_dropped_with_their_partitions():
+def test_whole_months_are_dropped_with_their_partitions(no_month_yet):
     if connection.vendor != "postgresql":
         pytest.skip("partitions are of PostgreSQL")
     partitions.ensure(range(month_of(AT) - 3, month_of(AT) + 1))
@@ -133,7 +133,7 @@ def test_whole_months_are_dropped_with_their_partitions():
 
 
 @pytest.fixture
-def september():
+def september(no_month_yet):
     """A partition with one record."""
     if connection.vendor != "postgresql":
         pytest.skip("partitions are of PostgreSQL")

@@ -19,7 +19,7 @@ def partition_of(row) -> str:
 
 
 @pytest.fixture
-def on_postgresql():
+def on_postgresql(no_month_yet):
     if connection.vendor != "postgresql":
         pytest.skip("partitions are of PostgreSQL")
 
