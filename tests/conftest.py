@@ -15,15 +15,17 @@ from tests.tokens import scripted
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start processes on one of the parallel runners.
+    """Keep the tests that start processes on two of the parallel runners.
 
-    So one such test runs at a time, and what a module starts is started once. The other runners
-    go on with what computes.
+    So at most two such tests run at a time, and what a module starts is started once. What
+    computes goes on beside them.
     """
     for item in items:
         for name in ("processes", "loginservers"):
             if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+                whole = item.path.parent.name == "integration"
+                group = f"{name}-of-the-whole" if whole else name
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(trylast=True)
