@@ -3,12 +3,12 @@
 from typing import Any, Final
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer, ValidationError
+from rest_framework.serializers import BaseSerializer, Serializer, ValidationError
 from rest_framework.viewsets import ModelViewSet
 
 from apps.access import audit
@@ -43,6 +43,11 @@ SHOWN: Final = (
     *("site__slug", "secrets"),
     *(name for name in AccountOutput.Meta.fields if name not in ("site", "secret_names")),
 )
+
+OF_ACCOUNT: Final = [
+    OpenApiParameter("account", str, description="only this account"),
+    OpenApiParameter("ordering", str, description="a field of the answer, with - for downwards"),
+]
 
 
 class _WriteThenShow:
@@ -117,19 +122,30 @@ class SiteViewSet(_WriteThenShow, ModelViewSet[Site]):
         """Say what holds the site's logins back, and what would run next as which account."""
         return Response(SiteExplanationOutput(explain.site(self.get_object())).data)
 
-    @extend_schema(responses=BlockedOutput(many=True))
-    @action(detail=True, methods=["get"], filterset_class=None, pagination_class=None)
+    @extend_schema(parameters=OF_ACCOUNT, responses=BlockedOutput(many=True))
+    @action(detail=True, methods=["get"], filterset_class=None)
     def blacklist(self, request: Request, **_: Any) -> Response:
         """List the accounts that may not log in now, why, and until when."""
-        rows = directory.blacklist(self.get_object().slug)
-        return Response(BlockedOutput(rows, many=True).data)
+        return self._page(directory.blacklist(self.get_object().slug), BlockedOutput)
 
-    @extend_schema(responses=AccountStatisticsOutput(many=True))
-    @action(detail=True, methods=["get"], filterset_class=None, pagination_class=None)
+    @extend_schema(parameters=OF_ACCOUNT, responses=AccountStatisticsOutput(many=True))
+    @action(detail=True, methods=["get"], filterset_class=None)
     def statistics(self, request: Request, **_: Any) -> Response:
         """Count each account's successes and failures."""
-        rows = directory.statistics(self.get_object().slug)
-        return Response(AccountStatisticsOutput(rows, many=True).data)
+        return self._page(directory.statistics(self.get_object().slug), AccountStatisticsOutput)
+
+    def _page(self, rows: list[dict[str, Any]], output: type[Serializer[Any]]) -> Response:
+        """Answer with a page of plain rows by account, or by the field that is asked for."""
+        wanted = self.request.query_params.get("account")
+        rows = [row for row in rows if wanted in (None, row["account"])]
+        order = self.request.query_params.get("ordering", "account")
+        field = order.removeprefix("-")
+        if field in output().fields:
+            # What has no value comes last, in either direction.
+            known = [row for row in rows if row[field] is not None]
+            known.sort(key=lambda row: row[field], reverse=order.startswith("-"))
+            rows = known + [row for row in rows if row[field] is None]
+        return self.get_paginated_response(output(self.paginate_queryset(rows), many=True).data)
 
     @extend_schema(request=BreakerInput, responses=SiteBreakerOutput)
     @action(detail=True, methods=["post"])

@@ -3,6 +3,7 @@
 import pytest
 
 from apps.access.contracts import Grant, Scope
+from apps.common.clock import now
 from apps.tokens.models import Account, LoginAttempt, SecretVerdict, Site
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import claim, work
@@ -87,6 +88,31 @@ def test_grants_limit_which_sites_are_seen_and_changed(api):
     for page in ("explain", "blacklist", "statistics"):
         assert whole.get(f"sites/court_zxfw/{page}").status == 200
         assert part.get(f"sites/court_zxfw/{page}").status == 404
+
+
+@pytest.mark.parametrize("page", ["blacklist", "statistics"])
+def test_what_is_known_of_a_sites_accounts_comes_in_pages_and_order(api, page):
+    site = make_site()
+    for name in ("carol", "alice", "bob"):
+        make_account(site, name, enabled=False)
+
+    def names(query):
+        answer = api().get(f"sites/court_zxfw/{page}?{query}").json
+        return answer["count"], [row["account"] for row in answer["results"]]
+
+    assert names("") == (3, ["alice", "bob", "carol"])
+    assert names("ordering=-account&page_size=2") == (3, ["carol", "bob"])
+    assert names("ordering=-account&page_size=2&page=2") == (3, ["alice"])
+    assert names("account=bob") == (1, ["bob"])
+
+
+def test_what_has_no_value_comes_last(api):
+    site = make_site()
+    never, once = make_account(site, "alice"), make_account(site, "bob")
+    Account.objects.filter(pk=once.pk).update(last_success_at=now())
+    for order in ("last_success_at", "-last_success_at"):
+        found = api().get(f"sites/court_zxfw/statistics?ordering={order}").json["results"]
+        assert [row["account"] for row in found] == [once.username, never.username]
 
 
 def test_a_site_is_not_deleted_during_a_login(api):
