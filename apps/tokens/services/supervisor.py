@@ -35,7 +35,7 @@ WAKE_EVERY_S: Final = 5.0
 STOP_AGAIN_S: Final = 0.5
 BEAT_EVERY_S: Final = 5.0
 WEDGED_AFTER_S: Final = 75.0
-# Where no login runs nothing is lost by replacing a cluster that has answered before.
+# Where no login runs nothing is lost by replacing a cluster, unless it is only slow to start.
 IDLE_WEDGED_AFTER_S: Final = 30.0
 RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
@@ -52,6 +52,7 @@ class Cluster:
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     restarts: int = 0
+    slow_starts: int = 0
     start_at_s: float = 0.0
     group: int | None = None
 
@@ -206,16 +207,21 @@ class Supervisor:
             has_answered = beat.answered_at is not None and silent_s < lived_s
             patience_s = self._patience_s(cluster, has_answered=has_answered)
             if not made and min(silent_s, lived_s) > patience_s and cluster.process is not None:
+                cluster.slow_starts += not has_answered
                 self._replace(cluster)
             ClusterBeat.objects.filter(pk=beat.pk).update(asked_at=at)
             async_task(BEAT, cluster.name, host_name(), cluster=cluster.name, save=False)
 
     def _patience_s(self, cluster: Cluster, *, has_answered: bool) -> float:
-        """Return how long a cluster may be silent: as it begins, or while it logs in, for long."""
+        """Return how long a cluster may be silent: longer while it logs in, or if slow to start."""
         logins = LoginAttempt.objects.filter(
             outcome=Outcome.OPEN, owner__host=host_name(), owner__cluster=cluster.name
         )
-        return IDLE_WEDGED_AFTER_S if has_answered and not logins.exists() else WEDGED_AFTER_S
+        if logins.exists():
+            return WEDGED_AFTER_S
+        if has_answered:
+            cluster.slow_starts = 0
+        return min(WEDGED_AFTER_S, IDLE_WEDGED_AFTER_S * 2.0**cluster.slow_starts)
 
     def _replace(self, cluster: Cluster) -> None:
         """Replace a wedged cluster, its whole process group."""

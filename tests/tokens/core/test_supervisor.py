@@ -79,7 +79,7 @@ def be_silent(running, clock, *, for_s, lives_s=3600, logs_in=False):
     [
         {"for_s": IDLE_WEDGED_AFTER_S + 1},
         {"for_s": WEDGED_AFTER_S + 1, "logs_in": True},
-        {"for_s": 3600, "lives_s": WEDGED_AFTER_S + 1},
+        {"for_s": 3600, "lives_s": IDLE_WEDGED_AFTER_S + 1},
     ],
     ids=["idle", "logs in", "never answered"],
 )
@@ -101,7 +101,7 @@ def test_a_cluster_whose_tasks_do_not_come_back_is_replaced_with_all_its_process
     [
         {"for_s": IDLE_WEDGED_AFTER_S - 10},
         {"for_s": WEDGED_AFTER_S - 10, "logs_in": True},
-        {"for_s": 3600, "lives_s": WEDGED_AFTER_S - 10},
+        {"for_s": 3600, "lives_s": IDLE_WEDGED_AFTER_S - 10},
     ],
     ids=["idle", "logs in", "has just begun"],
 )
@@ -110,6 +110,21 @@ def test_a_cluster_is_given_time_to_answer(running, clock, facts):
     be_silent(running, clock, **facts)
     assert running.clusters[0].members() == before
     assert repairs() == []
+
+
+def test_a_cluster_that_is_slow_to_start_is_given_longer_each_time(running, clock):
+    (cluster,) = running.clusters
+    lived = []
+    for _ in range(4):
+        running._beat()
+        ClusterBeat.objects.update(answered_at=database_now() - timedelta(hours=1))
+        while cluster.process is not None:
+            clock[0] += 1
+            running._beat()
+        lived.append(clock[0] - cluster.started_s)
+        clock[0] = cluster.start_at_s
+        running._revive()
+    assert [round(s) for s in lived] == [31, 61, 76, 76]
 
 
 def test_a_cluster_that_ends_again_and_again_is_started_less_and_less_often(running, clock):
