@@ -1,5 +1,7 @@
 """A database that is away for a while."""
 
+import os
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -98,6 +100,21 @@ def test_inside_a_transaction_nothing_is_retried():
     with pytest.raises(OperationalError), transaction.atomic():
         with_retry(call)
     assert len(tries) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no network")
+def test_a_database_that_vanishes_without_a_word_is_noticed_in_half_a_minute():
+    connection.ensure_connection()
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as line:
+
+        def option(name):
+            return line.getsockopt(socket.IPPROTO_TCP, name)
+
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        probes_s = option(socket.TCP_KEEPINTVL) * option(socket.TCP_KEEPCNT)
+        assert option(socket.TCP_KEEPIDLE) + probes_s <= 30
+        assert 0 < option(socket.TCP_USER_TIMEOUT) <= 30_000
 
 
 @pytest.mark.django_db(transaction=True)
