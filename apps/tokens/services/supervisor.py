@@ -18,6 +18,7 @@ import psutil
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
+from django.db.models import QuerySet
 from django_q.tasks import async_task
 
 from apps.common import periodic
@@ -37,6 +38,8 @@ BEAT_EVERY_S: Final = 5.0
 WEDGED_AFTER_S: Final = 75.0
 # Where no login runs nothing is lost by replacing a cluster, unless it is only slow to start.
 IDLE_WEDGED_AFTER_S: Final = 30.0
+# A cluster that is to end, logs in nowhere and computes nothing for so long will not end.
+STUCK_AFTER_S: Final = 10.0
 RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
@@ -53,6 +56,8 @@ class Cluster:
     started_s: float = 0.0
     restarts: int = 0
     slow_starts: int = 0
+    worked_s: float = 0.0
+    worked_at_s: float = 0.0
     start_at_s: float = 0.0
     group: int | None = None
 
@@ -98,8 +103,22 @@ class Cluster:
         """Ask for a drain: no new work, finish what runs. The keeper waits for `grace_s`."""
         if self.process is None or self.process.poll() is not None:
             return
+        self.worked_at_s = monotonic()
         self.stop_drains()
         self.process.terminate()
+
+    def works(self) -> bool:
+        """Say whether the processes that run tasks computed anything since this was last asked."""
+        before, self.worked_s = self.worked_s, 0.0
+        main = self.process.pid if self.process else 0
+        tasks = [
+            task for one in _below(main) for two in _below(one.pid) for task in _below(two.pid)
+        ]
+        for task in tasks:
+            with suppress(psutil.NoSuchProcess):
+                spent = task.cpu_times()
+                self.worked_s += spent.user + spent.system
+        return self.worked_s != before
 
     def stop_drains(self) -> None:
         """Tell the processes that are draining now to take nothing more; the others ignore it.
@@ -214,14 +233,16 @@ class Supervisor:
 
     def _patience_s(self, cluster: Cluster, *, has_answered: bool) -> float:
         """Return how long a cluster may be silent: longer while it logs in, or if slow to start."""
-        logins = LoginAttempt.objects.filter(
-            outcome=Outcome.OPEN, owner__host=host_name(), owner__cluster=cluster.name
-        )
-        if logins.exists():
+        if self._logins(cluster).exists():
             return WEDGED_AFTER_S
         if has_answered:
             cluster.slow_starts = 0
         return min(WEDGED_AFTER_S, IDLE_WEDGED_AFTER_S * 2.0**cluster.slow_starts)
+
+    def _logins(self, cluster: Cluster) -> QuerySet[LoginAttempt]:
+        """Return the open logins of this host's part of a cluster."""
+        own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
+        return own.filter(owner__cluster=cluster.name)
 
     def _replace(self, cluster: Cluster) -> None:
         """Replace a wedged cluster, its whole process group."""
@@ -249,6 +270,7 @@ class Supervisor:
         told_at = 0.0
         while any(c.process is not None and c.process.poll() is None for c in self.clusters):
             self._guarded("stop_drains", STOP_AGAIN_S, self._stop_drains)
+            self._guarded("end_stuck", TICK_S, self._end_stuck)
             if monotonic() - told_at > 5.0:
                 told_at = monotonic()
                 running = self._running()
@@ -260,6 +282,24 @@ class Supervisor:
         for cluster in self.clusters:
             cluster.stop_drains()
 
+    def _end_stuck(self) -> None:
+        """End a cluster that was wedged when it was told to stop: it would use up all its grace."""
+        for cluster in self.clusters:
+            if cluster.process is None or cluster.process.poll() is not None:
+                continue
+            if cluster.works() or self._logins(cluster).exists():
+                cluster.worked_at_s = monotonic()
+            elif monotonic() - cluster.worked_at_s > STUCK_AFTER_S:
+                log.error("cluster_wedged", cluster=cluster.name, stopping=True)
+                cluster.kill()
+
     def _running(self) -> int:
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
         return own.count()
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []

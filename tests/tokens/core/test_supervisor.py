@@ -1,6 +1,7 @@
 """The supervisor against real process groups: a keeper of ours, and a queue that only sleeps."""
 
 import shutil
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from apps.tokens.services import supervisor
 from apps.tokens.services.owner import host_name
 from apps.tokens.services.supervisor import (
     IDLE_WEDGED_AFTER_S,
+    STUCK_AFTER_S,
     WEDGED_AFTER_S,
     Cluster,
     Supervisor,
@@ -32,7 +34,17 @@ for _ in range(2):
 time.sleep(600)
 """
 
+# One that was wedged when it was told to stop, and one that is at its last task.
+WEDGED = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + QUEUE
+AT_WORK = WEDGED.replace("time.sleep(600)", "\nwhile os.getppid() != 1: pass")
+
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def queue():
+    """The program that stands for a cluster; a test may have one of its own."""
+    return QUEUE
 
 
 @pytest.fixture
@@ -43,18 +55,19 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def running(settings, tmp_path, clock):
+def running(settings, tmp_path, clock, queue):
     """A supervisor with one cluster whose processes are all there."""
     (tmp_path / "config").mkdir()
     shutil.copy(ROOT / "config" / "keeper.py", tmp_path / "config")
-    (tmp_path / "manage.py").write_text(QUEUE)
+    (tmp_path / "manage.py").write_text(queue)
     settings.BASE_DIR = tmp_path
-    found = Supervisor(say=lambda line: None, clusters=[Cluster("default", grace_s=1)])
+    found = Supervisor(say=lambda line: None, clusters=[Cluster("default", grace_s=60)])
     found._revive()
     eventually(lambda: len(found.clusters[0].members()) == 3)
     yield found
-    eventually(found.clusters[0].members)
-    found.clusters[0].kill()
+    (cluster,) = found.clusters
+    eventually(lambda: cluster.ended() or cluster.members())
+    cluster.kill()
 
 
 def repairs():
@@ -143,6 +156,42 @@ def test_a_cluster_that_ends_again_and_again_is_started_less_and_less_often(runn
         assert cluster.process is not None
     assert waits == [2, 4, 8, 16, 30]
     assert repairs() == [("cluster_ended", "default")] * 5
+
+
+def alive_after(running, clock, seconds, *, between_looks=lambda: True):
+    """Look at a cluster that was told to stop each second; say which processes still run."""
+    (cluster,) = running.clusters
+    before = cluster.members()
+    for _ in range(seconds):
+        clock[0] += 1
+        eventually(between_looks)
+        running._end_stuck()
+    return [_lives(one) for one in before]
+
+
+@pytest.mark.parametrize("queue", [WEDGED], ids=["wedged"])
+def test_a_cluster_that_was_wedged_when_it_was_stopped_is_ended(running, clock):
+    running.clusters[0].stop()
+    assert alive_after(running, clock, round(STUCK_AFTER_S)) == [True] * 3
+    assert alive_after(running, clock, 1) == [False] * 3
+
+
+@pytest.mark.parametrize("queue", [WEDGED], ids=["wedged"])
+def test_a_stopped_cluster_that_logs_in_has_its_grace(running, clock):
+    make_account(make_site())
+    ask()
+    assert claim()
+    running.clusters[0].stop()
+    assert alive_after(running, clock, 2 * round(STUCK_AFTER_S)) == [True] * 3
+
+
+@pytest.mark.parametrize("queue", [AT_WORK], ids=["at work"])
+def test_a_stopped_cluster_that_computes_has_its_grace(running, clock):
+    (cluster,) = running.clusters
+    looks = 2 * round(STUCK_AFTER_S)
+    cluster.stop()
+    alive = alive_after(running, clock, looks, between_looks=lambda: copy(cluster).works())
+    assert alive == [True] * 3
 
 
 def _lives(process):
