@@ -129,12 +129,15 @@ def test_the_edge_measures_too():
     assert measured()[events.API_S, "", "GET /api/v1/automation/x"] == 1
 
 
-def test_the_web_process_is_sampled_from_its_start_and_loses_nothing_at_its_end(recorder):
+def test_the_web_process_is_sampled_from_its_start_and_loses_nothing_at_its_end(
+    recorder, monkeypatch
+):
     import asyncio
 
-    from config.asgi import application
+    from config.asgi import SWITCH_S, application
 
-    rows = []
+    rows, switches = [], []
+    monkeypatch.setattr("sys.setswitchinterval", switches.append)
     recorder.set_sink(rows.extend, background=True)
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
 
@@ -148,3 +151,4 @@ def test_the_web_process_is_sampled_from_its_start_and_loses_nothing_at_its_end(
 
     asyncio.run(application({"type": "lifespan"}, receive, send))
     assert [row.metric for row in rows] == ["x"]
+    assert switches == [SWITCH_S]

@@ -1,0 +1,31 @@
+"""The way from the ASGI server to Django."""
+
+import asyncio
+
+from config.asgi import application
+
+
+async def request_id_of(name: bytes) -> str:
+    """Ask for a page that does not exist; return the request id of the answer."""
+    begun, left = [], asyncio.Event()
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        return messages.pop() if messages else await left.wait()
+
+    async def send(message):
+        begun.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/nowhere", "query_string": b"", "scheme": "http",
+        "http_version": "1.1", "server": ("localhost", 80), "client": ("127.0.0.1", 1),
+        "headers": [(b"host", b"localhost"), (name, b"chosen-by-the-caller")],
+    }  # fmt: skip
+    await application(scope, receive, send)
+    return dict(begun[0]["headers"])[b"x-request-id"].decode()
+
+
+async def test_a_header_with_an_underscore_does_not_pass_for_the_one_with_a_hyphen():
+    """A proxy in front checks and replaces the one with a hyphen only."""
+    assert await request_id_of(b"x-request-id") == "chosen-by-the-caller"
+    assert await request_id_of(b"x_request_id") != "chosen-by-the-caller"
