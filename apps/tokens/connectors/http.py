@@ -4,11 +4,13 @@ The guard sits in the transport, because httpx sends every hop of a redirect thr
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Final
+from weakref import WeakSet
 
 import certifi
 import httpx
@@ -32,8 +34,9 @@ SLICE_BYTES: Final = 4 * 1024
 # What would replace the transport, and with it the guard.
 _REFUSED: Final = frozenset({"app", "cert", "mounts", "proxies", "proxy", "trust_env"})
 
-# What httpcore calls the moments in which bytes of a request leave.
+# What httpcore calls the moments in which bytes of a request leave, and in which there is a line.
 _LEAVES: Final = (".send_request_headers.started", ".send_request_body.started")
+_CONNECTED: Final = "connect_tcp.complete"
 
 BeforeSend = Callable[[], Awaitable[None]]
 SecondsLeft = Callable[[], float]
@@ -98,6 +101,15 @@ class _Client(httpx.AsyncClient):
             raise UnexpectedPage(f"{_where(request)} redirects to nowhere.") from error
 
 
+def hang_up() -> None:
+    """Shut all connections of this process to sites, whatever is being done with them.
+
+    Waits for nothing, so a signal handler may call it: what was about to be written is not sent.
+    """
+    for transport in list(_talking):
+        transport.hang_up()
+
+
 class _GuardedTransport(httpx.AsyncBaseTransport):
     def __init__(
         self,
@@ -113,6 +125,8 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         self._before_send = before_send
         self._deadline = deadline
         self._max_bytes = max_bytes
+        self._sockets: list[Any] = []
+        _talking.add(self)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not is_allowed(request.url, self._site.allowed_hosts):
@@ -121,7 +135,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         limit_s = self._limit_s(request)
         if limit_s is not None and limit_s <= 0:
             raise LoginTimedOut("The login's time was over before the request.")
-        request.extensions = {**request.extensions, "trace": self._at_the_last_moment}
+        request.extensions = {**request.extensions, "trace": self._on_event}
         with _span_of(request) as span:
             try:
                 async with asyncio.timeout(limit_s):
@@ -131,10 +145,19 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             span.set("http.response.status_code", answer.status_code)
             return answer
 
-    async def _at_the_last_moment(self, event: str, _facts: dict[str, Any]) -> None:
+    async def _on_event(self, event: str, facts: dict[str, Any]) -> None:
         """Look again when there is a connection: this process may have been stopped meanwhile."""
         if event.endswith(_LEAVES):
             await self._before_send()
+        elif event.endswith(_CONNECTED):
+            self._sockets.append(facts["return_value"].get_extra_info("socket"))
+
+    def hang_up(self) -> None:
+        """Shut the connections; the exchanges end as failures of the network."""
+        sockets, self._sockets = self._sockets, []
+        for one in sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
         answer = await self._inner.handle_async_request(request)
@@ -244,3 +267,6 @@ def _speakable(error: Exception) -> Exception | None:
 def _where(request: httpx.Request) -> str:
     port = f":{request.url.port}" if request.url.port else ""
     return f"{request.method} {request.url.scheme}://{request.url.host}{port}"
+
+
+_talking: Final[WeakSet[_GuardedTransport]] = WeakSet()

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from apps.common.clock import database_now, monotonic
+from apps.tokens.connectors.http import hang_up
 from apps.tokens.models import WorkerProcess
 from apps.tokens.services import admission, execution, hints, recovery, reports, site_health
 from apps.tokens.services.owner import STOP_TAKING, Owner, host_name
@@ -173,7 +174,7 @@ async def _drain(owner: Owner, threads: DatabaseThreads, cluster: str) -> DrainR
         slots=settings.LATCHKEY_SLOTS,
         take_for_s=settings.LATCHKEY_DRAIN_S,
     )
-    with _stops_when_told(work):
+    with _stops_when_told(work), _hangs_up_when_it_was_away(owner):
         return await work.run()
 
 
@@ -193,6 +194,29 @@ def _stops_when_told(work: Drain) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _hangs_up_when_it_was_away(owner: Owner) -> Iterator[None]:
+    """While inside: a process that was stopped past its lease sends nothing more.
+
+    Not even what passed its last look at the lease before it was stopped. Python runs a handler
+    before the next step of the program; the event loop's own would come after that.
+    """
+
+    def back(*_: object) -> None:
+        if not owner.stands():
+            hang_up()
+
+    try:
+        before = signal.signal(signal.SIGCONT, back)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
 
 
 def _enough_drains(cluster: str) -> bool:

@@ -77,6 +77,24 @@ async def test_a_lease_that_ends_on_the_way_stops_what_has_not_left(checks):
     assert server.paths == (["/"] if checks == CHECKS_A_REQUEST - 1 else [])
 
 
+async def test_what_was_about_to_be_written_is_not_sent_after_hanging_up():
+    """Stopped right after its last look, a worker hangs up before it goes on."""
+    looks = []
+
+    async def look():
+        looks.append(True)
+        if len(looks) == CHECKS_A_REQUEST - 1:
+            http.hang_up()
+
+    async with loopback({"/": answer()}) as server:
+        site = context_for(server.port).site
+        async with http.guarded_client(site, before_send=look) as client:
+            with pytest.raises(NetworkFailure):
+                await client.post(server.base + "/", json={"password": SECRET})
+        await asyncio.sleep(0)
+    assert (server.connections, server.paths) == (1, [])
+
+
 async def test_a_refused_connection_is_the_network():
     async with loopback({}) as server:
         pass
