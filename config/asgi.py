@@ -6,7 +6,6 @@ request and is several times slower. See docs/architecture.md for the figures.
 
 import asyncio
 import os
-import sys
 from typing import Any, Final, cast
 
 from a2wsgi import WSGIMiddleware
@@ -22,9 +21,6 @@ from apps.common import edge, measure, tracing  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
 
 ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
-# How long a thread that computes keeps the event loop from going on, each time it has waited for
-# something. The 5 ms that Python begins with are ten times too long: see docs/architecture.md.
-SWITCH_S: Final = 0.0005
 # Any: a2wsgi types every message by itself, where ASGI servers pass plain mappings.
 _threads: Any = WSGIMiddleware(cast("Any", django), workers=settings.LATCHKEY_WSGI_THREADS)
 
@@ -54,7 +50,6 @@ async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
             await asyncio.to_thread(measure.close)
             await asyncio.to_thread(tracing.close)
         else:
-            sys.setswitchinterval(SWITCH_S)
             measure.begin()
         await send({"type": f"{message['type']}.complete"})
         if ends:

@@ -24,6 +24,8 @@ UNAVAILABLE: Final = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+# PostgreSQL has ended the connection of somebody who held a transaction and was not heard of.
+CUT_OFF: Final = psycopg.errors.IdleInTransactionSessionTimeout
 # SQLite reports mistakes in our own SQL with the class it uses for a locked file.
 OUR_MISTAKES: Final = ("no such ", "syntax error", "has no column", "already exists")
 
@@ -37,6 +39,8 @@ def is_unavailable(error: BaseException) -> bool:
 
     That is: unreachable, shutting down, out of connections, locked, or too slow to answer.
     """
+    if isinstance(error, CUT_OFF) or isinstance(error.__cause__, CUT_OFF):
+        return True
     if not isinstance(error, UNAVAILABLE):
         return False
     text = str(error)

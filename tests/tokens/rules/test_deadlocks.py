@@ -4,15 +4,17 @@ Each test holds a change at the worst moment, until the other one waits for it, 
 go on. On SQLite there is one writer at a time, and nothing to test.
 """
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
 
+from apps.common.database import is_unavailable
 from apps.common.errors import BusinessRuleViolated
-from apps.tokens.models import Account, StoredToken, TokenReport
-from apps.tokens.services import accounts, breaker, completion, reports, requests
+from apps.tokens.models import Account, Site, StoredToken, TokenReport
+from apps.tokens.services import accounts, breaker, completion, locks, reports, requests
 from tests.tokens.factories import caller, make_account, make_site
 from tests.tokens.rules.support import ask, claim, grant, refreshed, send, succeed
 
@@ -103,3 +105,33 @@ def test_an_account_is_not_removed_under_a_login_that_begins(meanwhile):
     )
     assert isinstance(refused, BusinessRuleViolated)
     assert refreshed(account)
+
+
+def test_who_holds_the_lock_and_is_not_heard_of_loses_it(monkeypatch):
+    """A process that was stopped, or a host that was cut off, in the middle of an admission."""
+    monkeypatch.setattr(locks, "SILENT_FOR_MS", 200)
+    gone, took = threading.Event(), []
+
+    def stopped():
+        try:
+            with locks.admission():
+                assert gone.wait(LIMIT_S)
+                make_site("never")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(stopped)
+        while not _is_held() and not holder.done():
+            time.sleep(0.01)
+        with locks.admission():
+            took.append(True)
+        gone.set()
+        assert is_unavailable(holder.exception())
+    assert (took, Site.objects.count()) == ([True], 0)
+
+
+def _is_held():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        return cursor.fetchone()[0] > 0
