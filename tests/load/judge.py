@@ -111,18 +111,6 @@ def judge_mix(
     )
 
 
-def floor(samples: Iterable[Sample], *, users: int, seconds: float, **used: float) -> Level:
-    """Tell what it takes to ask so many at once for nothing; there is no bound to miss."""
-    took = sorted(one.took_ms for one in samples)
-    p50, p95 = (percentile(took, share) if took else math.nan for share in (0.5, 0.95))
-    title = f"{users} requests of /livez at the same instant, the floor of what follows: "
-    title += f"p50 {p50:.0f}, p95 {p95:.0f} ms"
-    return Level(
-        title=title, users=users, seconds=seconds, kinds=[], operations=[], failures={}, missed=[],
-        **used,
-    )  # fmt: skip
-
-
 def judge_writes(
     samples: Iterable[Sample],
     *,

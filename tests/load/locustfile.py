@@ -79,14 +79,6 @@ class Burst(_User):
         self.wait()
 
 
-class Idle(Burst):
-    """All users ask at the same instant for what costs nothing to answer."""
-
-    @task
-    def anything(self) -> None:
-        self.send("floor|/livez", Call("GET", "/livez"))
-
-
 class Writers(_User):
     """All users store a new account at the same instant."""
 

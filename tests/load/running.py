@@ -14,14 +14,13 @@ from apps.tokens.faultlab.client import LabClient
 from apps.tokens.faultlab.process import LabProcess
 from tests.integration.stack import ROOT, Stack
 from tests.load import world
-from tests.load.judge import Level, as_json, floor, judge_mix, judge_writes, table
+from tests.load.judge import Level, as_json, judge_mix, judge_writes, table
 from tests.load.operations import WRITES_AT_ONCE
 from tests.load.users import Users
 
 Say = Callable[[str], None]
 RAMP_S: Final = 5.0
 BURST_BEAT_S: Final = 2.0
-FLOOR_S: Final = 10.0
 # Below the five seconds after which the server closes a connection that says nothing.
 WRITES_BEAT_S: Final = 4.0
 WRITE_ROUNDS: Final = 3
@@ -57,8 +56,6 @@ def _levels(options: argparse.Namespace, users: Users) -> Iterator[Level]:
         title = f"{count} users, one thing a second each"
         yield judge_mix(samples, title=title, users=count, seconds=seconds, **users.used)
     most = max(options.users)
-    samples = users.act("Idle", most, seconds=FLOOR_S, skip_s=BURST_BEAT_S / 2, beat_s=BURST_BEAT_S)
-    yield floor(samples, users=most, seconds=FLOOR_S, **users.used)
     samples = users.act(
         "Burst", most, seconds=seconds, skip_s=BURST_BEAT_S / 2, beat_s=BURST_BEAT_S
     )
