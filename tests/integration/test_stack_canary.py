@@ -277,9 +277,9 @@ def test_no_admin_page_holds_a_secret(traces):
         assert_absent(traces[0], page, client.get(page).content)
     for model in admin.site._registry:
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
-        pages = [reverse(f"{name}_changelist")]
-        pages += [reverse(f"{name}_change", args=[row.pk]) for row in model.objects.all()[:5]]
-        for page in pages:
+        rows = {reverse(f"{name}_change", args=[row.pk]): row for row in model.objects.all()[:5]}
+        for page in (reverse(f"{name}_changelist"), *rows):
             answer = client.get(page)
-            assert answer.status_code == 200
+            gone = page in rows and not model.objects.filter(pk=rows[page].pk).exists()
+            assert answer.status_code == 200 or gone, page  # the queue's rows come and go
             assert_absent(traces[0], page, answer.content)
