@@ -110,10 +110,9 @@ class Cluster:
     def works(self) -> bool:
         """Say whether the processes that run tasks computed anything since this was last asked."""
         before, self.worked_s = self.worked_s, 0.0
-        main = self.process.pid if self.process else 0
-        tasks = [
-            task for one in _below(main) for two in _below(one.pid) for task in _below(two.pid)
-        ]
+        mains = _below(self.process.pid) if self.process else []  # below the keeper
+        sentinels = [sentinel for main in mains for sentinel in _below(main.pid)]
+        tasks = [task for sentinel in sentinels for task in _below(sentinel.pid)]
         for task in tasks:
             with suppress(psutil.NoSuchProcess):
                 spent = task.cpu_times()
@@ -292,6 +291,12 @@ class Supervisor:
             elif monotonic() - cluster.worked_at_s > STUCK_AFTER_S:
                 log.error("cluster_wedged", cluster=cluster.name, stopping=True)
                 cluster.kill()
+                RecoveryAction.objects.create(
+                    at=database_now(),
+                    kind="cluster_wedged",
+                    subject=cluster.name,
+                    details={"stopping": True},
+                )
 
     def _running(self) -> int:
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())

@@ -173,7 +173,9 @@ def alive_after(running, clock, seconds, *, between_looks=lambda: True):
 def test_a_cluster_that_was_wedged_when_it_was_stopped_is_ended(running, clock):
     running.clusters[0].stop()
     assert alive_after(running, clock, round(STUCK_AFTER_S)) == [True] * 3
+    assert repairs() == []
     assert alive_after(running, clock, 1) == [False] * 3
+    assert repairs() == [("cluster_wedged", "default")]
 
 
 @pytest.mark.parametrize("queue", [WEDGED], ids=["wedged"])
