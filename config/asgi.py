@@ -1,11 +1,13 @@
 """One port: what waits or must be fast goes to the edge, everything else to Django.
 
 Django stays synchronous and runs in threads (a2wsgi): its own ASGI handler starts a thread a
-request and is several times slower. See docs/architecture.md for the figures.
+request and is several times slower. One request runs at a time, see `apps/common/turns.py`;
+docs/architecture.md has the figures.
 """
 
 import asyncio
 import os
+from collections import deque
 from typing import Any, Final, cast
 
 from a2wsgi import WSGIMiddleware
@@ -17,10 +19,11 @@ django = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - the settings are ready only now
 
-from apps.common import edge, measure, tracing  # noqa: E402
+from apps.common import edge, measure, tracing, turns  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
 
 ACQUIRE: Final = "/api/v1/automation/tokens/acquire"
+READING: Final = {"GET", "HEAD", "OPTIONS"}
 # Any: a2wsgi types every message by itself, where ASGI servers pass plain mappings.
 _threads: Any = WSGIMiddleware(cast("Any", django), workers=settings.LATCHKEY_WSGI_THREADS)
 
@@ -38,7 +41,36 @@ async def application(scope: edge.Scope, receive: edge.Receive, send: edge.Send)
     else:
         # A header with an underscore would pass for the one with a hyphen that a proxy has checked.
         headers = [header for header in scope["headers"] if b"_" not in header[0]]
-        await _threads({**scope, "headers": headers}, receive, send)
+        await _in_turn({**scope, "headers": headers}, await _arrived(receive), send)
+
+
+async def _in_turn(scope: edge.Scope, receive: edge.Receive | None, send: edge.Send) -> None:
+    if receive is None:
+        return
+    due_s = turns.READ_S if scope["method"] in READING else turns.CHANGE_S
+    async with turns.TURNS.turn(due_s):
+        await _threads(scope, receive, send)
+
+
+async def _arrived(receive: edge.Receive) -> edge.Receive | None:
+    """Wait for the whole body, so that a slow caller has no turn yet; None if the caller leaves.
+
+    A body over the limit is passed on at once: Django refuses it, and tells why.
+    """
+    messages: deque[edge.Message] = deque()
+    size, complete = 0, False
+    while not complete and size <= settings.LATCHKEY_MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        messages.append(message)
+        size += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+
+    async def again() -> edge.Message:
+        return messages.popleft() if messages else await receive()
+
+    return again
 
 
 async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:

@@ -12,7 +12,7 @@ from apps.access import services as access
 from apps.access.contracts import Principal
 from apps.access.contracts import Scope as Permission
 from apps.access.throttling import consume, consume_held
-from apps.common import events, tracing
+from apps.common import events, tracing, turns
 from apps.common.clock import monotonic
 from apps.common.edge import (
     Answer,
@@ -98,7 +98,8 @@ async def acquire(scope: Scope, receive: Receive) -> Answer:
     at_once = await _at_once(raw_key, body, kind, address)
     if at_once is not None:
         return 200, bodies.hand_out(at_once)
-    started = await threads.shared().run(_start, raw_key, body, kind, address)
+    async with turns.TURNS.turn(turns.HAND_OUT_S):
+        started = await threads.shared().run(_start, raw_key, body, kind, address)
     found, principal = started.found, started.principal
     if isinstance(found, HandOut):
         return 200, bodies.hand_out(found)

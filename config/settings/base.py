@@ -200,6 +200,8 @@ LATCHKEY_RATE_LIMIT_PER_MINUTE = env.integer("LATCHKEY_RATE_LIMIT_PER_MINUTE", 6
 LATCHKEY_MAX_WAIT_S = env.seconds("LATCHKEY_MAX_WAIT_S", 300, minimum=1, maximum=3_600)
 LATCHKEY_WSGI_WAIT_S = 0.0  # how long DRF waits when the caller does not say
 LATCHKEY_WSGI_THREADS = env.integer("LATCHKEY_WSGI_THREADS", 32, minimum=1, maximum=1_000)
+# How many of a web process's requests run at a time; those that take long do not count.
+LATCHKEY_TURNS = env.integer("LATCHKEY_TURNS", 1, minimum=1, maximum=64)
 LATCHKEY_EDGE_WAIT_S = env.seconds("LATCHKEY_EDGE_WAIT_S", 30, minimum=0, maximum=300)
 
 # Logins ------------------------------------------------------------------------------------

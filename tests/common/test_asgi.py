@@ -29,3 +29,21 @@ async def test_a_header_with_an_underscore_does_not_pass_for_the_one_with_a_hyph
     """A proxy in front checks and replaces the one with a hyphen only."""
     assert await request_id_of(b"x-request-id") == "chosen-by-the-caller"
     assert await request_id_of(b"x_request_id") != "chosen-by-the-caller"
+
+
+async def test_a_caller_who_sends_slowly_has_no_turn_yet():
+    """Or a few who never finish would hold up everybody."""
+    coming = asyncio.Event()
+
+    async def slowly():
+        await coming.wait()
+        return {"type": "http.disconnect"}
+
+    async def nothing(message):
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/nowhere", "headers": []}
+    waiting = [asyncio.create_task(application(scope, slowly, nothing)) for _ in range(40)]
+    assert await request_id_of(b"x-request-id") == "chosen-by-the-caller"
+    coming.set()
+    await asyncio.gather(*waiting)
