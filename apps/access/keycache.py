@@ -8,6 +8,7 @@ import os
 import threading
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from cachetools import LRUCache
@@ -21,14 +22,16 @@ WRONG_FOR_S: Final = 2.0
 LOOKUPS_PER_S: Final = 20.0
 LOOKUPS_AT_ONCE: Final = 40.0
 DIRECTORY_FOR_S: Final = 1.0
+CONFIRMED_TOGETHER: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
-    """A principal, and the monotonic time the database last confirmed it."""
+    """A principal, the monotonic time the database last confirmed it, and if it came since."""
 
     principal: Principal
     confirmed_at: float
+    used: bool = False
 
     def serves(self, *, max_age_s: float, at: datetime) -> bool:
         """Say whether this may still answer, by its age and by the key's own expiry."""
@@ -55,7 +58,21 @@ class KeyCache:
 
     def known(self, digest: str) -> Known | None:
         with self._lock:
-            return self._known.get(digest)
+            known = self._known.get(digest)
+            if known:
+                known.used = True
+            return known
+
+    def due(self, *, age_s: float) -> list[str]:
+        """Return keys that came since they were confirmed `age_s` ago; not all if they are many."""
+        before = clock.monotonic() - age_s
+        with self._lock:
+            due = (
+                digest
+                for digest, known in self._known.items()
+                if known.used and known.confirmed_at <= before
+            )
+            return list(islice(due, CONFIRMED_TOGETHER))
 
     def is_wrong(self, digest: str) -> bool:
         with self._lock:

@@ -1,7 +1,8 @@
 """Who a caller is and what it may do; the one place that decides it."""
 
 import functools
-from datetime import timedelta
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
@@ -48,7 +49,7 @@ def authenticate(raw_key: str) -> Principal:
         # Keys seen good before do not draw on the strangers' budget.
         if known is None and not CACHE.take_lookup() and text.digest not in _directory():
             raise NotAuthenticated(REFUSAL)
-        return _look_up(text)
+        return _look_up(text) if known is None else _confirm(text)
     except DatabaseUnavailable:
         if known and known.serves(max_age_s=settings.LATCHKEY_OUTAGE_GRACE_S, at=clock.now()):
             return known.principal
@@ -76,15 +77,46 @@ def _look_up(text: KeyText) -> Principal:
     return principal
 
 
+def _confirm(text: KeyText) -> Principal:
+    """Ask for this key again, and in the same breath for others that came and will soon be due.
+
+    A query for a hundred keys costs what two for one do; a hundred callers made a hundred of them.
+    """
+    began = clock.monotonic()
+    due = {text.digest, *CACHE.due(age_s=settings.LATCHKEY_L1_MAX_AGE_S / 2)}
+    found = outage.ask(functools.partial(_load_again, due))
+    for digest in due:
+        if principal := found.get(digest):
+            CACHE.remember(digest, principal, confirmed_at=began)
+        else:
+            CACHE.remember_wrong(digest)
+    if text.digest not in found:
+        raise NotAuthenticated(REFUSAL)
+    return found[text.digest]
+
+
 def _load(text: KeyText) -> Principal | None:
     now = clock.now()
     key = selectors.usable_key(text, at=now)
     if key is None:
         return None
-    if key.last_used_at is None or key.last_used_at < now - WRITE_LAST_USED_EVERY:
-        stale = Q(last_used_at=None) | Q(last_used_at__lt=now - WRITE_LAST_USED_EVERY)
-        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+    _write_last_use([key], now)
     return selectors.principal_of_key(key)
+
+
+def _load_again(digests: Collection[str]) -> dict[str, Principal]:
+    now = clock.now()
+    keys = selectors.usable_keys(digests, at=now)
+    _write_last_use(keys, now)
+    return {key.digest: selectors.principal_of_key(key) for key in keys}
+
+
+def _write_last_use(keys: Iterable[ApiKey], now: datetime) -> None:
+    before = now - WRITE_LAST_USED_EVERY
+    due = [key.pk for key in keys if key.last_used_at is None or key.last_used_at < before]
+    if due:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=before)
+        ApiKey.objects.filter(stale, pk__in=due).update(last_used_at=now)
 
 
 def _directory() -> frozenset[str]:

@@ -19,6 +19,7 @@ def outage(monkeypatch):
 
     def start():
         monkeypatch.setattr(selectors, "usable_key", away)
+        monkeypatch.setattr(selectors, "usable_keys", away)
         monkeypatch.setattr(selectors, "usable_digests", away)
 
     return start
@@ -105,6 +106,55 @@ def test_a_known_key_is_served_from_memory(issue, time, django_assert_num_querie
     time.move(4.9)
     with django_assert_num_queries(0):
         services.authenticate(raw)
+
+
+def test_keys_in_use_are_confirmed_together(issue, time, django_assert_num_queries):
+    raw = [issue(name=f"robot {number}")[1] for number in range(20)]
+    for one in raw:
+        services.authenticate(one)
+    time.move(2)
+    for one in raw:
+        services.authenticate(one)
+    time.move(3)
+    with django_assert_num_queries(2):
+        names = {services.authenticate(one).name for one in raw}
+    assert names == {f"robot {number}" for number in range(20)}
+
+
+def test_a_key_that_is_confirmed_with_others_is_judged_by_itself(issue, time):
+    (good, raw), (bad, spoilt) = issue(grants=[Grant(site="shop")]), issue()
+    for one in (raw, spoilt):
+        services.authenticate(one)
+        services.authenticate(one)
+    ApiKey.objects.filter(pk=bad.pk).update(revoked_at=time.at)
+    ApiKey.objects.filter(pk=good.pk).update(name="renamed")
+    time.move(5)
+    principal = services.authenticate(raw)
+    assert (principal.name, principal.grants) == ("renamed", (Grant(site="shop"),))
+    with pytest.raises(NotAuthenticated):
+        services.authenticate(spoilt)
+
+
+def test_a_key_that_nobody_uses_is_not_confirmed_with_others(issue, time, outage):
+    (_, raw), (_, idle) = issue(), issue()
+    services.authenticate(raw)
+    services.authenticate(idle)
+    time.move(5)
+    services.authenticate(raw)
+    assert CACHE.due(age_s=0) == []
+    services.authenticate(raw)
+    assert CACHE.due(age_s=0) == [keytext.parse(raw).digest]
+
+
+def test_last_use_is_written_of_all_that_are_confirmed_together(issue, time):
+    issued = [issue() for _ in range(3)]
+    for _, raw in issued:
+        services.authenticate(raw)
+        services.authenticate(raw)
+    time.move(61)
+    services.authenticate(issued[0][1])
+    last = time.at
+    assert {key.__class__.objects.get(pk=key.pk).last_used_at for key, _ in issued} == {last}
 
 
 def test_a_revocation_elsewhere_is_followed_within_five_seconds(issue, time):
@@ -208,7 +258,7 @@ def test_a_dead_database_is_asked_once_a_second(issue, time, monkeypatch):
         asked.append(time.ticks)
         raise OperationalError("timeout expired")
 
-    monkeypatch.setattr(selectors, "usable_key", away)
+    monkeypatch.setattr(selectors, "usable_keys", away)
     for _ in range(10):
         services.authenticate(raw)
         time.move(0.2)

@@ -9,11 +9,11 @@ from apps.common.turns import Turns
 NEVER_LONG_S = 60
 
 
-async def take(turns, due_s, log, name, *, until=None):
+async def take(turns, due_s, log, name, *, till=None):
     async with turns.turn(due_s):
         log.append(name)
-        if until is not None:
-            await until.wait()
+        if till is not None:
+            await till.wait()
 
 
 async def settle():
@@ -21,12 +21,18 @@ async def settle():
         await asyncio.sleep(0)
 
 
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.005)
+
+
 async def test_the_one_due_first_goes_first():
     turns, log, end = Turns(1, long_s=NEVER_LONG_S), [], asyncio.Event()
     asked = [("first", 9), ("reads", 0.2), ("changes", 0.1), ("hand-out", 0.05), ("read too", 0.2)]
     async with asyncio.TaskGroup() as group:
         for name, due_s in asked:
-            group.create_task(take(turns, due_s, log, name, until=end if not log else None))
+            group.create_task(take(turns, due_s, log, name, till=end if not log else None))
             await settle()
         assert log == ["first"]
         end.set()
@@ -36,7 +42,7 @@ async def test_the_one_due_first_goes_first():
 async def test_who_has_waited_long_goes_before_who_is_due_soon():
     turns, log, end = Turns(1, long_s=NEVER_LONG_S), [], asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(take(turns, 1, log, "running", until=end))
+        group.create_task(take(turns, 1, log, "running", till=end))
         await settle()
         group.create_task(take(turns, 0.06, log, "waits"))
         await asyncio.sleep(0.03)
@@ -67,18 +73,16 @@ async def test_a_long_one_holds_up_nobody_and_gives_its_turn_back_once():
     turns, log, end = Turns(1, long_s=0.01), [], asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for name in ("stuck", "stuck too"):
-            group.create_task(take(turns, 1, log, name, until=end))
-        while len(log) < 2:
-            await asyncio.sleep(0.005)
+            group.create_task(take(turns, 1, log, name, till=end))
+        await until(lambda: len(log) == 2)
         group.create_task(take(turns, 1, log, "quick"))
-        while len(log) < 3:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(log) == 3)
         end.set()
     # One turn there was, and one there is: who comes second waits again.
     again, both = asyncio.Event(), []
     async with asyncio.TaskGroup() as group:
         turns._long_s = NEVER_LONG_S
-        group.create_task(take(turns, 1, both, "first", until=again))
+        group.create_task(take(turns, 1, both, "first", till=again))
         group.create_task(take(turns, 1, both, "second"))
         await settle()
         assert both == ["first"]
