@@ -1,9 +1,10 @@
 """Rate limits that hold across all processes without a write per request.
 
 A window is one minute of the clock. A process takes a chunk of a caller's allowance from the
-window's row by one conditional upsert and hands it out locally. Chunks begin at 1 and double up
-to 1/40 of the limit, so a process that asks little holds little back: four processes of which
-three fell silent still leave more than 90 % to the fourth.
+window's row by one conditional upsert and hands it out locally. Chunks begin at 1, or at half of
+what the minute before had come to, and double up to 1/40 of the limit, so a process that asks
+little holds little back: four processes of which three fell silent still leave more than 90 % to
+the fourth.
 """
 
 import functools
@@ -56,7 +57,8 @@ class Leases:
         with self._lock:
             lease = self._leases.get(caller)
             if lease is None or lease.window != window:
-                lease = self._leases[caller] = Lease(window)
+                chunk = lease.chunk // 4 if lease is not None else 1
+                lease = self._leases[caller] = Lease(window, chunk=max(1, chunk))
             return lease
 
 

@@ -20,6 +20,9 @@ SUCCESS_POINTS: Final = 50  # one for each success, at most this many
 RATE_POINTS: Final = 20.0  # times the success rate
 NEW_ACCOUNT_POINTS: Final = 10.0  # instead of the rate where nothing is known
 
+# The logins of so few accounts are found by account, of more by site.
+FEW: Final = 100
+
 # After these ends it is not known what the site made of a secret that had been sent.
 IN_DOUBT_CODES: Final = ("login_timeout", "network_error", "lease_lost", "worker_failed")
 
@@ -105,6 +108,8 @@ def judge_all(
     for window_s in {site.budget_window_s for site in sites}:
         alike = [site for site in sites if site.budget_window_s == window_s]
         logins = LoginAttempt.objects.filter(site__in=alike)
+        if len(rows) <= FEW:
+            logins = logins.filter(account__in=rows)
         spent |= _spent_budgets(logins, sites=alike, at=at)
     return [
         Judged(account=row, why_not=_why_not(row, spent=spent, at=at, limits=limits))

@@ -15,10 +15,10 @@ from apps.performance.models import Alert, Turn
 from apps.performance.models.alerts import Severity
 from apps.performance.services import health, health_checks
 from apps.performance.services.health_checks import ClockCheck, DatabaseCheck, DiskCheck, Unwell
-from apps.performance.services.health_selection import SelectionCheck
+from apps.performance.services.health_selection import LIKELY, SelectionCheck
 from apps.performance.services.health_stored import KeysCheck, MigrationsCheck
 from apps.performance.services.health_workers import QueueCheck, WorkersCheck
-from apps.tokens.models import ClusterBeat, SecretVerdict, SiteBreaker, StoredToken
+from apps.tokens.models import Account, ClusterBeat, SecretVerdict, SiteBreaker, StoredToken
 from apps.tokens.services import accounts as account_services
 from apps.tokens.services.owner import Owner
 from tests.tokens.factories import make_account, make_site
@@ -92,6 +92,20 @@ def test_a_site_whose_accounts_are_all_refused_is_a_reason_as_selection_sees_it(
     )
 
     assert codes(SelectionCheck()) == [("no_account_can_log_in", Severity.MEDIUM)]
+
+
+def test_one_able_account_is_found_behind_any_number_that_are_not():
+    """Of each site a few are judged first; that they are refused says nothing of the others."""
+    site = make_site()
+    spoilt = [make_account(site, f"spoilt-{n}") for n in range(LIKELY + 2)]
+    for account in spoilt:
+        SecretVerdict.objects.create(
+            account=account, fingerprint=account.secret_fingerprint, wrong_at=database_now()
+        )
+    able = make_account(site, "able", enabled=False)
+    assert codes(SelectionCheck()) == [("no_account_can_log_in", Severity.HIGH)]
+    Account.objects.filter(pk=able.pk).update(enabled=True, last_attempt_at=database_now())
+    assert SelectionCheck().run()["unable"] == []
 
 
 def test_when_no_site_is_left_that_can_serve_it_is_unhealthy():
