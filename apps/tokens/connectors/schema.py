@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path as File
 from typing import Any, Final
 
@@ -45,8 +45,25 @@ def load_recipe(text: str, kind: Format = HTTP_RECIPE) -> dict[str, Any]:
 
 
 def check_recipe(recipe: Mapping[str, Any], kind: Format = HTTP_RECIPE) -> None:
-    """Check a recipe that is parsed already. Raises InvalidRecipe; every `line` is None."""
-    _check(Document(_plain(recipe)), kind, lines=False)
+    """Check a recipe that is parsed already. Raises InvalidRecipe; every `line` is None.
+
+    What was found good is remembered: a site is checked whenever it is saved, whatever changed.
+    """
+    plain = _plain(recipe)
+    _check_once(_Written(repr(plain), plain), kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A recipe that is told from others by how it is written, the order of its keys included."""
+
+    text: str
+    value: Any = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _check_once(recipe: _Written, kind: Format) -> None:
+    _check(Document(recipe.value), kind, lines=False)
 
 
 @cache
