@@ -24,16 +24,15 @@ LONG_S: Final = 0.05
 
 
 class Turns:
-    """Lets coroutines of one event loop run: `at_once` at a time, fewer the more of them wait.
+    """Lets `at_once` coroutines of one event loop run at a time, the one due first before others.
 
     A turn of more than `long_s` seconds counts no longer, so that those who wait for a database
     or a site hold up nobody.
     """
 
     def __init__(self, at_once: int, *, long_s: float = LONG_S) -> None:
-        self._at_once = at_once
+        self._free = at_once
         self._long_s = long_s
-        self._running = 0
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
@@ -42,42 +41,41 @@ class Turns:
         """Wait until it is this one's turn; `due_s` is in how many seconds it should be done."""
         loop = asyncio.get_running_loop()
         await self._wait(loop, due_s)
-        ended = False
+        passed_on = False
 
-        def end() -> None:
-            nonlocal ended
-            if not ended:
-                ended = True
-                self._end()
+        def pass_on() -> None:
+            nonlocal passed_on
+            if not passed_on:
+                passed_on = True
+                self._pass_on()
 
-        long = loop.call_later(self._long_s, end)
+        long = loop.call_later(self._long_s, pass_on)
         try:
             yield
         finally:
             long.cancel()
-            end()
+            pass_on()
 
     async def _wait(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        if self._free:
+            self._free -= 1
+            return
         mine: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (loop.time() + due_s, next(self._numbers), mine))
-        self._let_in()
         try:
             await mine
         except asyncio.CancelledError:
             if not mine.cancelled():
-                self._end()  # it had come just now, and nobody is there to use it
+                self._pass_on()  # it had come just now, and nobody is there to use it
             raise
 
-    def _end(self) -> None:
-        self._running -= 1
-        self._let_in()
-
-    def _let_in(self) -> None:
-        while self._waiting and self._running < max(1, self._at_once - len(self._waiting) + 1):
+    def _pass_on(self) -> None:
+        while self._waiting:
             _due, _number, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
-                self._running += 1
+                return
+        self._free += 1
 
 
 TURNS: Final = Turns(settings.LATCHKEY_TURNS)
