@@ -6,6 +6,7 @@ docs/architecture.md has the figures.
 """
 
 import asyncio
+import gc
 import os
 from collections import deque
 from typing import Any, Final, cast
@@ -18,6 +19,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 django = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - the settings are ready only now
+from django.urls import get_resolver  # noqa: E402
 
 from apps.common import edge, measure, tracing, turns  # noqa: E402
 from apps.tokens import edge as tokens  # noqa: E402
@@ -73,6 +75,17 @@ async def _arrived(receive: edge.Receive) -> edge.Receive | None:
     return again
 
 
+def _settle() -> None:
+    """Load what the first request would, and leave all of it out of garbage collections.
+
+    It stays for as long as the process does; looking through it again and again took 0.13 s at a
+    time, in which nobody was answered.
+    """
+    assert get_resolver().url_patterns  # noqa: S101 - reading them loads them
+    gc.collect()
+    gc.freeze()
+
+
 async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
     while True:
         message = await receive()
@@ -82,6 +95,7 @@ async def _lifespan(receive: edge.Receive, send: edge.Send) -> None:
             await asyncio.to_thread(measure.close)
             await asyncio.to_thread(tracing.close)
         else:
+            _settle()
             measure.begin()
         await send({"type": f"{message['type']}.complete"})
         if ends:

@@ -1,6 +1,8 @@
 """The way from the ASGI server to Django."""
 
 import asyncio
+import subprocess
+import sys
 
 from config.asgi import application
 
@@ -47,3 +49,33 @@ async def test_a_caller_who_sends_slowly_has_no_turn_yet():
     assert await request_id_of(b"x-request-id") == "chosen-by-the-caller"
     coming.set()
     await asyncio.gather(*waiting)
+
+
+STARTED = """
+import asyncio, gc, sys
+from config.asgi import application
+
+async def main():
+    messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
+    answers = []
+    async def receive():
+        return messages.pop()
+    async def send(message):
+        answers.append(message["type"])
+        if len(answers) == 1:
+            print("apps.tokens.viewsets.sites" in sys.modules, gc.get_freeze_count() > 100_000)
+    await application({"type": "lifespan"}, receive, send)
+    print(answers)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_has_started_has_loaded_everything_and_looks_through_it_no_more():
+    """Or the first request waits for it, and every large collection stops the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED], capture_output=True, text=True, check=True, timeout=60
+    )
+    first, second = done.stdout.splitlines()
+    assert first == "True True"
+    assert second == "['lifespan.startup.complete', 'lifespan.shutdown.complete']"
