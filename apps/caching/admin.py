@@ -10,6 +10,7 @@ from unfold.admin import ModelAdmin
 
 from apps.caching import services
 from apps.caching.models import CacheGeneration, CachePolicy, CacheUsage
+from apps.caching.signals import announce
 
 
 class _FactsAdmin(ModelAdmin):  # type: ignore[misc]
@@ -36,9 +37,28 @@ class CachePolicyAdmin(ModelAdmin):  # type: ignore[misc]
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["updated_at"] if obj is None else ["namespace", "updated_at"]
 
+    def save_model(self, request: HttpRequest, obj: CachePolicy, form: Any, change: bool) -> None:
+        """Save the policy, announced first."""
+        values = {name: form.cleaned_data[name] for name in form.changed_data}
+        values.pop("namespace", None)
+        done = {"changed" if change else "created": values}
+        announce(request, cache_policy=obj.namespace, **done)
+        super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: CachePolicy) -> None:
+        """Delete the policy, announced first."""
+        announce(request, cache_policy=obj.namespace, deleted=True)
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[CachePolicy]) -> None:
+        """Delete the chosen policies one by one."""
+        for policy in queryset:
+            self.delete_model(request, policy)
+
     @admin.action(description=_("Clear these namespaces"), permissions=["change"])
     def clear_namespaces(self, request: HttpRequest, queryset: QuerySet[CachePolicy]) -> None:
         for policy in queryset:
+            announce(request, cleared=policy.namespace)
             services.clear(policy.namespace)
         self.message_user(request, _("%d namespaces cleared.") % len(queryset))
 

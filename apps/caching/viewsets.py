@@ -12,6 +12,7 @@ from apps.caching import services
 from apps.caching.filters import CachePolicyFilter, CacheUsageFilter
 from apps.caching.models import CachePolicy, CacheUsage
 from apps.caching.serializers import CachePolicyInput, CachePolicyOutput, CacheUsageOutput
+from apps.caching.signals import announce
 from apps.common.pagination import LongPages
 
 
@@ -47,19 +48,31 @@ class CachePolicyViewSet(viewsets.ModelViewSet[CachePolicy]):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = CachePolicyInput(data=request.data)
         body.is_valid(raise_exception=True)
+        announce(request, cache_policy=body.validated_data["namespace"], created=_plain(body))
         return Response(CachePolicyOutput(body.save()).data, status=status.HTTP_201_CREATED)
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         partial = bool(kwargs.get("partial"))
         body = CachePolicyInput(self.get_object(), data=request.data, partial=partial)
         body.is_valid(raise_exception=True)
+        announce(request, cache_policy=self.kwargs["namespace"], changed=_plain(body))
         return Response(CachePolicyOutput(body.save()).data)
+
+    def perform_destroy(self, instance: CachePolicy) -> None:
+        announce(self.request, cache_policy=instance.namespace, deleted=True)
+        instance.delete()
 
     @action(detail=True, methods=["delete"])
     def values(self, request: Request, namespace: str) -> Response:
         """Forget everything cached in this namespace."""
-        services.clear(self.get_object().namespace)
+        policy = self.get_object()
+        announce(request, cleared=policy.namespace)
+        services.clear(policy.namespace)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _plain(body: CachePolicyInput) -> dict[str, Any]:
+    return {name: value for name, value in body.validated_data.items() if name != "namespace"}
 
 
 class CacheUsageViewSet(

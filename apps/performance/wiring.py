@@ -1,8 +1,17 @@
-"""What this app plugs into the recorder, the supervisor and the upkeep command."""
+"""What this app plugs into the recorder, the supervisor, the upkeep command and the cache."""
+
+from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest
 
+from apps.access import audit
+from apps.access.contracts import AuditKind, AuditRecord
+from apps.access.selectors import principal_of_user
+from apps.access.services import principal_of
+from apps.caching.signals import changing
 from apps.common import measure, periodic
+from apps.common.request_context import current_request_id
 from apps.performance.services import alerting_jobs, keeping, sampling, storing, tuning_auto
 
 KEEP_EVERY_S = 60.0
@@ -19,6 +28,7 @@ def connect() -> None:
     periodic.register("performance.keep", every_s=KEEP_EVERY_S)(keep)
     periodic.register("performance.adapt_limits", every_s=tuning_auto.EVERY_S)(adapt)
     alerting_jobs.connect()
+    changing.connect(audit_cache, dispatch_uid="performance.audit_cache")
 
 
 def look() -> None:
@@ -39,3 +49,17 @@ def keep() -> None:
 def adapt() -> None:
     """Adapt the limits that an operator has left to the rule."""
     tuning_auto.adapt_all()
+
+
+def audit_cache(request: Any, details: dict[str, Any], **_: Any) -> None:
+    """Write who changes what is cached and how, by API or on a page."""
+    by_page = isinstance(request, HttpRequest)
+    audit.record(
+        AuditRecord.by(
+            principal_of_user(request.user) if by_page else principal_of(request),
+            kind=AuditKind.SETTINGS,
+            details=details,
+            request_id=current_request_id(),
+            remote_address=request.META.get("REMOTE_ADDR", ""),
+        )
+    )
