@@ -184,3 +184,29 @@ def test_a_connection_is_kept_from_one_piece_of_work_to_the_next():
             used.append(connection.connection)
 
     assert used[0] is used[1]
+
+
+def pid() -> int:
+    with fresh_connections(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
+def test_a_connection_that_the_server_has_ended_is_replaced_before_it_is_used():
+    first = pid()
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [first])  # returns when it is gone
+
+    assert pid() != first
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
+def test_a_silent_connection_is_kept_without_asking_the_server(monkeypatch):
+    first, asked = pid(), []
+    monkeypatch.setattr(connection, "is_usable", lambda: asked.append(1) or True)
+
+    assert pid() == first
+    assert not asked
