@@ -164,10 +164,11 @@ def _what_empties(
 
 
 def _pool_of(site: Site, *, at: datetime) -> Pool:
-    accounts = Account.objects.filter(site=site)
+    accounts = Account.objects.filter(site=site).only(*selection.COLUMNS)
     judged = selection.judge(accounts, site=site, at=at, limits=AdmissionLimits.current())
-    tokens = StoredToken.objects.usable(at=at).filter(account__site=site)
-    usable = {row.account_id: _end_of(row) for row in tokens}
+    tokens = StoredToken.objects.usable(at=at).filter(account__site=site).order_by()
+    ends = tokens.values_list("account", "usable_until", "idle_until")
+    usable = {pk: min(end, idle) if idle else end for pk, end, idle in ends}
     logins = (
         LoginAttempt.objects.filter(
             site=site, started_at__gt=at - LOOK_BACK, finished_at__isnull=False
@@ -185,10 +186,6 @@ def _pool_of(site: Site, *, at: datetime) -> Pool:
         logins=tuple((ended, how == Outcome.SUCCEEDED) for ended, how in logins if ended),
         breaker_open=SiteBreaker.objects.filter(site=site, state__in=SHUT).exists(),
     )
-
-
-def _end_of(token: StoredToken) -> datetime:
-    return min(token.usable_until, token.idle_until) if token.idle_until else token.usable_until
 
 
 def _able_from(found: selection.Judged, at: datetime) -> datetime | None:

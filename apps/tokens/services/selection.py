@@ -20,6 +20,8 @@ SUCCESS_POINTS: Final = 50  # one for each success, at most this many
 RATE_POINTS: Final = 20.0  # times the success rate
 NEW_ACCOUNT_POINTS: Final = 10.0  # instead of the rate where nothing is known
 
+# The columns that eligibility depends on: `only(*COLUMNS)` where nothing else of a row is read.
+COLUMNS: Final = ("enabled", "needs_action", "cooldown_until", "cooldown_reason")
 # The logins of so few accounts are found by account, of more by site.
 FEW: Final = 100
 
