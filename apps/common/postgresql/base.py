@@ -16,7 +16,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def close_if_health_check_failed(self) -> None:
         """Close a kept connection that the other side has ended."""
-        if self.connection is not None and self.health_check_enabled and self._is_silent():
+        if self.connection is not None and self._is_silent():
             self.health_check_done = True
         super().close_if_health_check_failed()
 
