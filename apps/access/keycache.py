@@ -25,13 +25,12 @@ DIRECTORY_FOR_S: Final = 1.0
 CONFIRMED_TOGETHER: Final = 100
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """A principal, the monotonic time the database last confirmed it, and if it came since."""
+    """A principal, and the monotonic time the database last confirmed it."""
 
     principal: Principal
     confirmed_at: float
-    used: bool = False
 
     def serves(self, *, max_age_s: float, at: datetime) -> bool:
         """Say whether this may still answer, by its age and by the key's own expiry."""
@@ -50,6 +49,7 @@ class KeyCache:
         """Forget everything, with a new lock: the old one may have been held across a fork."""
         self._lock = threading.Lock()
         self._known: LRUCache[str, Known] = LRUCache(MAX_KNOWN)
+        self._used: set[str] = set()  # since they were confirmed
         self._wrong: LRUCache[str, float] = LRUCache(MAX_WRONG)
         self._lookups = LOOKUPS_AT_ONCE
         self._refilled_at = 0.0
@@ -60,18 +60,15 @@ class KeyCache:
         with self._lock:
             known = self._known.get(digest)
             if known:
-                known.used = True
+                self._used.add(digest)
             return known
 
     def due(self, *, age_s: float) -> list[str]:
         """Return keys that came since they were confirmed `age_s` ago; not all if they are many."""
         before = clock.monotonic() - age_s
         with self._lock:
-            due = (
-                digest
-                for digest, known in self._known.items()
-                if known.used and known.confirmed_at <= before
-            )
+            self._used = {one for one in self._used if one in self._known}  # some were dropped
+            due = (one for one in self._used if self._known[one].confirmed_at <= before)
             return list(islice(due, CONFIRMED_TOGETHER))
 
     def is_wrong(self, digest: str) -> bool:
@@ -82,6 +79,7 @@ class KeyCache:
         """Keep a principal as of the time its look-up began."""
         with self._lock:
             self._wrong.pop(digest, None)
+            self._used.discard(digest)
             self._known[digest] = Known(principal, confirmed_at)
 
     def remember_wrong(self, digest: str) -> None:
