@@ -1,7 +1,8 @@
 """The supervisor of a host's workers: starts the clusters, keeps them running, repairs.
 
 It does not run tasks itself, so nothing it rescues can block it. Each cluster runs in a process
-group of its own under `config/keeper.py`, which ends the whole group if the supervisor dies.
+group of its own under `config/keeper.py`, which lets the group finish its logins and ends it if the
+supervisor dies; the next supervisor ends what of it is wedged.
 """
 
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,27 @@ RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
 BEAT: Final = "apps.tokens.tasks.beat"
+# By these a keeper of this installation is told from one of another that runs the same program.
+INSTALLATION: Final = ("DATABASE_URL", "DATABASE_URL_FILE", "LATCHKEY_DATA_DIR")
+
+
+class LeftKeeper(psutil.Process):
+    """A keeper whose supervisor was killed, used like a child of one's own."""
+
+    def poll(self) -> int | None:
+        """Return None while it runs."""
+        with suppress(psutil.NoSuchProcess):
+            if self.is_running() and self.status() != psutil.STATUS_ZOMBIE:
+                return None
+        return 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        try:
+            super().wait(timeout)
+        except psutil.TimeoutExpired:
+            raise subprocess.TimeoutExpired("keeper", timeout or 0.0) from None
+        return 0
 
 
 @dataclass(slots=True)
@@ -52,7 +74,7 @@ class Cluster:
 
     name: str
     grace_s: float
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | LeftKeeper | None = None
     started_s: float = 0.0
     restarts: int = 0
     slow_starts: int = 0
@@ -158,6 +180,7 @@ class Supervisor:
     say: Callable[[str], None]
     grace_s: float = 130.0
     clusters: list[Cluster] = field(default_factory=list)
+    left: list[Cluster] = field(default_factory=list)
     stopping: bool = False
     _next: dict[str, float] = field(default_factory=dict)
 
@@ -166,6 +189,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self.clusters = [Cluster(name, self.grace_s) for name in hints.clusters()]
+        self.left = left_behind()
         for cluster in self.clusters:
             cluster.start()
         self.say(f"Workers are running ({', '.join(c.name for c in self.clusters)}).")
@@ -175,6 +199,7 @@ class Supervisor:
             self._guarded("sweep", SWEEP_EVERY_S, self._sweep)
             self._guarded("wake", WAKE_EVERY_S, self._wake)
             self._guarded("beat", BEAT_EVERY_S, self._beat)
+            self._guarded("end_left", TICK_S, self._end_left)
             periodic.run_due()
             time.sleep(TICK_S / 4)
         self._drain()
@@ -241,6 +266,8 @@ class Supervisor:
     def _logins(self, cluster: Cluster) -> QuerySet[LoginAttempt]:
         """Return the open logins of this host's part of a cluster."""
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
+        if cluster in self.left:  # the one that took its place has the same name
+            return own.filter(owner__pid__in=[member.pid for member in cluster.members()])
         return own.filter(owner__cluster=cluster.name)
 
     def _replace(self, cluster: Cluster) -> None:
@@ -267,9 +294,11 @@ class Supervisor:
         for cluster in self.clusters:
             cluster.stop()
         told_at = 0.0
-        while any(c.process is not None and c.process.poll() is None for c in self.clusters):
+        every = [*self.clusters, *self.left]
+        while any(c.process is not None and c.process.poll() is None for c in every):
             self._guarded("stop_drains", STOP_AGAIN_S, self._stop_drains)
             self._guarded("end_stuck", TICK_S, self._end_stuck)
+            self._guarded("end_left", TICK_S, self._end_left)
             if monotonic() - told_at > 5.0:
                 told_at = monotonic()
                 running = self._running()
@@ -282,25 +311,54 @@ class Supervisor:
             cluster.stop_drains()
 
     def _end_stuck(self) -> None:
-        """End a cluster that was wedged when it was told to stop: it would use up all its grace."""
         for cluster in self.clusters:
-            if cluster.process is None or cluster.process.poll() is not None:
-                continue
-            if cluster.works() or self._logins(cluster).exists():
-                cluster.worked_at_s = monotonic()
-            elif monotonic() - cluster.worked_at_s > STUCK_AFTER_S:
-                log.error("cluster_wedged", cluster=cluster.name, stopping=True)
-                cluster.kill()
-                RecoveryAction.objects.create(
-                    at=database_now(),
-                    kind="cluster_wedged",
-                    subject=cluster.name,
-                    details={"stopping": True},
-                )
+            self._end_if_stuck(cluster)
+
+    def _end_left(self) -> None:
+        """See to what a killed supervisor has left: its keepers have told it to stop."""
+        for cluster in self.left:
+            cluster.stop_drains()
+            self._end_if_stuck(cluster)
+        self.left = [cluster for cluster in self.left if not cluster.ended()]
+
+    def _end_if_stuck(self, cluster: Cluster) -> None:
+        """End a cluster that was wedged when it was told to stop: it would use up all its grace."""
+        if cluster.process is None or cluster.process.poll() is not None:
+            return
+        if cluster.works() or self._logins(cluster).exists():
+            cluster.worked_at_s = monotonic()
+        elif monotonic() - cluster.worked_at_s > STUCK_AFTER_S:
+            log.error("cluster_wedged", cluster=cluster.name, stopping=True)
+            cluster.kill()
+            RecoveryAction.objects.create(
+                at=database_now(),
+                kind="cluster_wedged",
+                subject=cluster.name,
+                details={"stopping": True},
+            )
 
     def _running(self) -> int:
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
         return own.count()
+
+
+def left_behind() -> list[Cluster]:
+    """Return the clusters of this host and installation whose supervisor is gone."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words, told = process.cmdline(), process.environ()
+            ours = str(settings.BASE_DIR / "config" / "keeper.py") in words
+            cluster = ours and words[-1] == "qcluster" and _same_installation(told)
+            if cluster and f"--parent={process.ppid()}" not in words:
+                keeper = LeftKeeper(process.pid)
+                log.info("cluster_left_behind", cluster=told["Q_CLUSTER_NAME"], pid=keeper.pid)
+                found.append(Cluster(told["Q_CLUSTER_NAME"], 0.0, keeper, worked_at_s=monotonic()))
+    return found
+
+
+def _same_installation(told: Mapping[str, str]) -> bool:
+    return all(told.get(name) == os.environ.get(name) for name in INSTALLATION)
 
 
 def _below(pid: int) -> list[psutil.Process]:

@@ -1,6 +1,9 @@
 """The supervisor against real process groups: a keeper of ours, and a queue that only sleeps."""
 
+import os
 import shutil
+import subprocess
+import sys
 from copy import copy
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +12,7 @@ import psutil
 import pytest
 
 from apps.common.clock import database_now
-from apps.tokens.models import ClusterBeat, RecoveryAction
+from apps.tokens.models import ClusterBeat, RecoveryAction, WorkerProcess
 from apps.tokens.services import supervisor
 from apps.tokens.services.owner import host_name
 from apps.tokens.services.supervisor import (
@@ -194,6 +197,74 @@ def test_a_stopped_cluster_that_computes_has_its_grace(running, clock):
     cluster.stop()
     alive = alive_after(running, clock, looks, between_looks=lambda: copy(cluster).works())
     assert alive == [True] * 3
+
+
+READY = "open(__file__ + '.ready', 'w').close()"
+# A supervisor that is killed when the cluster it has started is there.
+KILLED = """
+import os, signal, subprocess, sys, time
+keeper = [sys.executable, sys.argv[1], f"--parent={os.getpid()}", "--grace=60", "--"]
+subprocess.Popen([*keeper, sys.executable, sys.argv[2], "qcluster"], process_group=0)
+while not os.path.exists(sys.argv[2] + ".ready"):
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def heir(settings, tmp_path, clock, monkeypatch):
+    """The supervisor after one that was killed; its cluster, which is wedged, still runs."""
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config" / "keeper.py", tmp_path / "config")
+    (tmp_path / "manage.py").write_text(WEDGED.replace("import os", f"{READY}\nimport os"))
+    settings.BASE_DIR = tmp_path
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///one")
+    told = os.environ | {"Q_CLUSTER_NAME": "default"}
+    files = [str(tmp_path / "config" / "keeper.py"), str(tmp_path / "manage.py")]
+    subprocess.run([sys.executable, "-c", KILLED, *files], env=told, check=False)
+    eventually(supervisor.left_behind)
+    found = Supervisor(say=lambda line: None, left=supervisor.left_behind())
+    (cluster,) = found.left
+    eventually(lambda: len(cluster.members()) == 3)
+    yield found
+    cluster.kill()
+
+
+def looked_after(heir, clock, seconds):
+    (cluster,) = heir.left
+    before = cluster.members()
+    for _ in range(seconds):
+        clock[0] += 1
+        heir._end_left()
+    return [_lives(one) for one in before]
+
+
+def test_what_a_killed_supervisor_left_wedged_is_ended_by_the_next(heir, clock):
+    assert looked_after(heir, clock, round(STUCK_AFTER_S)) == [True] * 3
+    assert looked_after(heir, clock, 1) == [False] * 3
+    assert repairs() == [("cluster_wedged", "default")]
+    assert heir.left == []
+
+
+def test_what_a_killed_supervisor_left_may_finish_its_logins(heir, clock):
+    make_account(make_site())
+    ask()
+    assert claim()
+    worker = heir.left[0].members()[-1]
+    WorkerProcess.objects.update(pid=worker.pid, host=host_name())
+    assert looked_after(heir, clock, 2 * round(STUCK_AFTER_S)) == [True] * 3
+    WorkerProcess.objects.update(pid=1)  # another's login does not count
+    assert looked_after(heir, clock, 1 + round(STUCK_AFTER_S)) == [False] * 3
+
+
+def test_what_runs_for_another_database_is_left_alone(heir, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///another")
+    assert supervisor.left_behind() == []
+
+
+def test_a_cluster_whose_supervisor_lives_is_left_alone(running, monkeypatch):
+    assert running.clusters[0].members()
+    assert supervisor.left_behind() == []
 
 
 def _lives(process):
