@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -47,6 +47,8 @@ RESTART_WAIT_MAX_S: Final = 30.0
 BEAT: Final = "apps.tokens.tasks.beat"
 # By these a keeper of this installation is told from one of another that runs the same program.
 INSTALLATION: Final = ("DATABASE_URL", "DATABASE_URL_FILE", "LATCHKEY_DATA_DIR")
+# In the environment of what was started under a keeper, and must not run without one.
+KEPT: Final = "LATCHKEY_KEPT"
 
 
 class LeftKeeper(psutil.Process):
@@ -98,7 +100,7 @@ class Cluster:
                 str(manage),
                 "qcluster",
             ],
-            env={**os.environ, "Q_CLUSTER_NAME": self.name},
+            env={**os.environ, "Q_CLUSTER_NAME": self.name, KEPT: "yes"},
             # Whoever kills our group must not kill the keeper: it has to end the cluster.
             process_group=0,
         )
@@ -189,6 +191,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self.clusters = [Cluster(name, self.grace_s) for name in hints.clusters()]
+        end_unkept()
         self.left = left_behind()
         for cluster in self.clusters:
             cluster.start()
@@ -234,6 +237,7 @@ class Supervisor:
             cluster.members()
             if cluster.ended():
                 cluster.kill()
+                end_unkept()
                 self._schedule_restart(cluster, "cluster_ended")
             if cluster.process is None and monotonic() >= cluster.start_at_s:
                 cluster.start()
@@ -304,6 +308,7 @@ class Supervisor:
                 running = self._running()
                 self.say(f"Finishing {running} running logins." if running else "Stopping.")
             time.sleep(0.1)
+        end_unkept()
         self._guarded("sweep", 0.0, self._sweep)
 
     def _stop_drains(self) -> None:
@@ -342,23 +347,51 @@ class Supervisor:
         return own.count()
 
 
+def end_unkept() -> None:
+    """End what a killed keeper has left, whoever had started it; what it was doing is recovered.
+
+    Nobody else would: its group is known to the keeper alone until a supervisor has looked.
+    """
+    groups, kept = set[int](), set[int]()
+    for process, is_keeper in _own_clusters():
+        with suppress(psutil.Error, ProcessLookupError):
+            if is_keeper:
+                kept |= {child.pid for child in process.children()}
+            else:
+                groups.add(os.getpgid(process.pid))
+    for group in groups - kept:
+        log.warning("cluster_without_keeper", group=group)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
 def left_behind() -> list[Cluster]:
     """Return the clusters of this host and installation whose supervisor is gone."""
     found = []
-    for process in psutil.process_iter():
+    for process, is_keeper in _own_clusters():
         with suppress(psutil.Error):
-            words, told = process.cmdline(), process.environ()
-            ours = str(settings.BASE_DIR / "config" / "keeper.py") in words
-            cluster = ours and words[-1] == "qcluster" and _same_installation(told)
-            if cluster and f"--parent={process.ppid()}" not in words:
-                keeper = LeftKeeper(process.pid)
-                log.info("cluster_left_behind", cluster=told["Q_CLUSTER_NAME"], pid=keeper.pid)
-                found.append(Cluster(told["Q_CLUSTER_NAME"], 0.0, keeper, worked_at_s=monotonic()))
+            if is_keeper and f"--parent={process.ppid()}" not in process.cmdline():
+                keeper, name = LeftKeeper(process.pid), process.environ()["Q_CLUSTER_NAME"]
+                log.info("cluster_left_behind", cluster=name, pid=keeper.pid)
+                found.append(Cluster(name, 0.0, keeper, worked_at_s=monotonic()))
     return found
 
 
-def _same_installation(told: Mapping[str, str]) -> bool:
-    return all(told.get(name) == os.environ.get(name) for name in INSTALLATION)
+def _own_clusters() -> Iterator[tuple[psutil.Process, bool]]:
+    """Yield the processes of clusters that supervisors of this installation started on this host.
+
+    With each, whether it is a keeper.
+    """
+    keeper, manage = (str(settings.BASE_DIR / file) for file in ("config/keeper.py", "manage.py"))
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words[-2:] == [manage, "qcluster"] and _is_ours(process.environ()):
+                yield process, keeper in words
+
+
+def _is_ours(told: Mapping[str, str]) -> bool:
+    return KEPT in told and all(told.get(name) == os.environ.get(name) for name in INSTALLATION)
 
 
 def _below(pid: int) -> list[psutil.Process]:

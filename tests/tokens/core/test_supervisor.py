@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from copy import copy
@@ -214,12 +215,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.fixture
 def heir(settings, tmp_path, clock, monkeypatch):
     """The supervisor after one that was killed; its cluster, which is wedged, still runs."""
-    (tmp_path / "config").mkdir()
+    (tmp_path / "config").mkdir(exist_ok=True)
     shutil.copy(ROOT / "config" / "keeper.py", tmp_path / "config")
     (tmp_path / "manage.py").write_text(WEDGED.replace("import os", f"{READY}\nimport os"))
     settings.BASE_DIR = tmp_path
     monkeypatch.setenv("DATABASE_URL", "sqlite:///one")
-    told = os.environ | {"Q_CLUSTER_NAME": "default"}
+    told = os.environ | {"Q_CLUSTER_NAME": "default", supervisor.KEPT: "yes"}
     files = [str(tmp_path / "config" / "keeper.py"), str(tmp_path / "manage.py")]
     subprocess.run([sys.executable, "-c", KILLED, *files], env=told, check=False)
     eventually(supervisor.left_behind)
@@ -260,6 +261,30 @@ def test_what_a_killed_supervisor_left_may_finish_its_logins(heir, clock):
 def test_what_runs_for_another_database_is_left_alone(heir, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "sqlite:///another")
     assert supervisor.left_behind() == []
+    supervisor.end_unkept()
+    assert len(heir.left[0].members()) == 3
+
+
+@pytest.mark.parametrize("queue", [QUEUE, WEDGED], ids=["ends", "wedged"])
+def test_what_a_keeper_leaves_that_is_killed_before_anybody_looked_is_ended(running, clock):
+    """The leader of the group may be gone as well: the kernel ends it with its keeper."""
+    (cluster,) = running.clusters
+    members, cluster.group = cluster.members(), None
+    os.kill(cluster.process.pid, signal.SIGKILL)
+    eventually(cluster.ended)
+    running._revive()
+    eventually(lambda: not any(_lives(one) for one in members))
+    assert repairs() == [("cluster_ended", "default")]
+    clock[0] = cluster.start_at_s
+    running._revive()
+    eventually(lambda: len(cluster.members()) == 3)
+
+
+@pytest.mark.parametrize("queue", [WEDGED], ids=["wedged"])
+def test_what_has_a_keeper_is_left_alone(running, heir):
+    """That of another supervisor as well."""
+    supervisor.end_unkept()
+    assert [len(one.members()) for one in (*running.clusters, *heir.left)] == [3, 3]
 
 
 def test_a_cluster_whose_supervisor_lives_is_left_alone(running, monkeypatch):
