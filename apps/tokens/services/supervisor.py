@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,7 +26,7 @@ from apps.common import periodic
 from apps.common.clock import database_now, monotonic
 from apps.tokens.models import ClusterBeat, LoginAttempt, RecoveryAction
 from apps.tokens.models.attempts import Outcome
-from apps.tokens.services import hints, recovery
+from apps.tokens.services import hints, keepers, recovery
 from apps.tokens.services.owner import STOP_TAKING, host_name
 
 log = structlog.get_logger(__name__)
@@ -45,29 +45,6 @@ RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
 BEAT: Final = "apps.tokens.tasks.beat"
-# By these a keeper of this installation is told from one of another that runs the same program.
-INSTALLATION: Final = ("DATABASE_URL", "DATABASE_URL_FILE", "LATCHKEY_DATA_DIR")
-# In the environment of what was started under a keeper, and must not run without one.
-KEPT: Final = "LATCHKEY_KEPT"
-
-
-class LeftKeeper(psutil.Process):
-    """A keeper whose supervisor was killed, used like a child of one's own."""
-
-    def poll(self) -> int | None:
-        """Return None while it runs."""
-        with suppress(psutil.NoSuchProcess):
-            if self.is_running() and self.status() != psutil.STATUS_ZOMBIE:
-                return None
-        return 0
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end. Raises subprocess.TimeoutExpired."""
-        try:
-            super().wait(timeout)
-        except psutil.TimeoutExpired:
-            raise subprocess.TimeoutExpired("keeper", timeout or 0.0) from None
-        return 0
 
 
 @dataclass(slots=True)
@@ -76,7 +53,7 @@ class Cluster:
 
     name: str
     grace_s: float
-    process: subprocess.Popen[bytes] | LeftKeeper | None = None
+    process: subprocess.Popen[bytes] | keepers.LeftKeeper | None = None
     started_s: float = 0.0
     restarts: int = 0
     slow_starts: int = 0
@@ -100,7 +77,7 @@ class Cluster:
                 str(manage),
                 "qcluster",
             ],
-            env={**os.environ, "Q_CLUSTER_NAME": self.name, KEPT: "yes"},
+            env={**os.environ, "Q_CLUSTER_NAME": self.name, keepers.KEPT: "yes"},
             # Whoever kills our group must not kill the keeper: it has to end the cluster.
             process_group=0,
         )
@@ -191,8 +168,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self.clusters = [Cluster(name, self.grace_s) for name in hints.clusters()]
-        end_unkept()
-        self.left = left_behind()
+        keepers.end_unkept()
+        self._adopt()
         for cluster in self.clusters:
             cluster.start()
         self.say(f"Workers are running ({', '.join(c.name for c in self.clusters)}).")
@@ -206,6 +183,13 @@ class Supervisor:
             periodic.run_due()
             time.sleep(TICK_S / 4)
         self._drain()
+
+    def _adopt(self) -> None:
+        """Take over what a killed supervisor has left; its keepers have told it to stop."""
+        self.left = [
+            Cluster(name, 0.0, keeper, worked_at_s=monotonic())
+            for name, keeper in keepers.left_behind()
+        ]
 
     def _on_signal(self, *_: object) -> None:
         self.stopping = True
@@ -237,7 +221,7 @@ class Supervisor:
             cluster.members()
             if cluster.ended():
                 cluster.kill()
-                end_unkept()
+                keepers.end_unkept()
                 self._schedule_restart(cluster, "cluster_ended")
             if cluster.process is None and monotonic() >= cluster.start_at_s:
                 cluster.start()
@@ -308,7 +292,7 @@ class Supervisor:
                 running = self._running()
                 self.say(f"Finishing {running} running logins." if running else "Stopping.")
             time.sleep(0.1)
-        end_unkept()
+        keepers.end_unkept()
         self._guarded("sweep", 0.0, self._sweep)
 
     def _stop_drains(self) -> None:
@@ -320,7 +304,6 @@ class Supervisor:
             self._end_if_stuck(cluster)
 
     def _end_left(self) -> None:
-        """See to what a killed supervisor has left: its keepers have told it to stop."""
         for cluster in self.left:
             cluster.stop_drains()
             self._end_if_stuck(cluster)
@@ -345,53 +328,6 @@ class Supervisor:
     def _running(self) -> int:
         own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
         return own.count()
-
-
-def end_unkept() -> None:
-    """End what a killed keeper has left, whoever had started it; what it was doing is recovered.
-
-    Nobody else would: its group is known to the keeper alone until a supervisor has looked.
-    """
-    groups, kept = set[int](), set[int]()
-    for process, is_keeper in _own_clusters():
-        with suppress(psutil.Error, ProcessLookupError):
-            if is_keeper:
-                kept |= {child.pid for child in process.children()}
-            else:
-                groups.add(os.getpgid(process.pid))
-    for group in groups - kept:
-        log.warning("cluster_without_keeper", group=group)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
-
-
-def left_behind() -> list[Cluster]:
-    """Return the clusters of this host and installation whose supervisor is gone."""
-    found = []
-    for process, is_keeper in _own_clusters():
-        with suppress(psutil.Error):
-            if is_keeper and f"--parent={process.ppid()}" not in process.cmdline():
-                keeper, name = LeftKeeper(process.pid), process.environ()["Q_CLUSTER_NAME"]
-                log.info("cluster_left_behind", cluster=name, pid=keeper.pid)
-                found.append(Cluster(name, 0.0, keeper, worked_at_s=monotonic()))
-    return found
-
-
-def _own_clusters() -> Iterator[tuple[psutil.Process, bool]]:
-    """Yield the processes of clusters that supervisors of this installation started on this host.
-
-    With each, whether it is a keeper.
-    """
-    keeper, manage = (str(settings.BASE_DIR / file) for file in ("config/keeper.py", "manage.py"))
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            words = process.cmdline()
-            if words[-2:] == [manage, "qcluster"] and _is_ours(process.environ()):
-                yield process, keeper in words
-
-
-def _is_ours(told: Mapping[str, str]) -> bool:
-    return KEPT in told and all(told.get(name) == os.environ.get(name) for name in INSTALLATION)
 
 
 def _below(pid: int) -> list[psutil.Process]:

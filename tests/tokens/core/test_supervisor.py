@@ -14,7 +14,7 @@ import pytest
 
 from apps.common.clock import database_now
 from apps.tokens.models import ClusterBeat, RecoveryAction, WorkerProcess
-from apps.tokens.services import supervisor
+from apps.tokens.services import keepers, supervisor
 from apps.tokens.services.owner import host_name
 from apps.tokens.services.supervisor import (
     IDLE_WEDGED_AFTER_S,
@@ -220,11 +220,12 @@ def heir(settings, tmp_path, clock, monkeypatch):
     (tmp_path / "manage.py").write_text(WEDGED.replace("import os", f"{READY}\nimport os"))
     settings.BASE_DIR = tmp_path
     monkeypatch.setenv("DATABASE_URL", "sqlite:///one")
-    told = os.environ | {"Q_CLUSTER_NAME": "default", supervisor.KEPT: "yes"}
+    told = os.environ | {"Q_CLUSTER_NAME": "default", keepers.KEPT: "yes"}
     files = [str(tmp_path / "config" / "keeper.py"), str(tmp_path / "manage.py")]
     subprocess.run([sys.executable, "-c", KILLED, *files], env=told, check=False)
-    eventually(supervisor.left_behind)
-    found = Supervisor(say=lambda line: None, left=supervisor.left_behind())
+    eventually(keepers.left_behind)
+    found = Supervisor(say=lambda line: None)
+    found._adopt()
     (cluster,) = found.left
     eventually(lambda: len(cluster.members()) == 3)
     yield found
@@ -260,8 +261,8 @@ def test_what_a_killed_supervisor_left_may_finish_its_logins(heir, clock):
 
 def test_what_runs_for_another_database_is_left_alone(heir, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "sqlite:///another")
-    assert supervisor.left_behind() == []
-    supervisor.end_unkept()
+    assert keepers.left_behind() == []
+    keepers.end_unkept()
     assert len(heir.left[0].members()) == 3
 
 
@@ -283,13 +284,13 @@ def test_what_a_keeper_leaves_that_is_killed_before_anybody_looked_is_ended(runn
 @pytest.mark.parametrize("queue", [WEDGED], ids=["wedged"])
 def test_what_has_a_keeper_is_left_alone(running, heir):
     """That of another supervisor as well."""
-    supervisor.end_unkept()
+    keepers.end_unkept()
     assert [len(one.members()) for one in (*running.clusters, *heir.left)] == [3, 3]
 
 
 def test_a_cluster_whose_supervisor_lives_is_left_alone(running, monkeypatch):
     assert running.clusters[0].members()
-    assert supervisor.left_behind() == []
+    assert keepers.left_behind() == []
 
 
 def _lives(process):
