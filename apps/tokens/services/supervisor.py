@@ -253,10 +253,12 @@ class Supervisor:
 
     def _logins(self, cluster: Cluster) -> QuerySet[LoginAttempt]:
         """Return the open logins of this host's part of a cluster."""
-        own = LoginAttempt.objects.filter(outcome=Outcome.OPEN, owner__host=host_name())
-        if cluster in self.left:  # the one that took its place has the same name
-            return own.filter(owner__pid__in=[member.pid for member in cluster.members()])
-        return own.filter(owner__cluster=cluster.name)
+        logins = LoginAttempt.objects.filter(outcome=Outcome.OPEN)
+        if cluster in self.left:
+            # By its processes: the one that took its place has the same name, and where hosts
+            # share a table of processes it may be another's.
+            return logins.filter(owner__pid__in=[member.pid for member in cluster.members()])
+        return logins.filter(owner__host=host_name(), owner__cluster=cluster.name)
 
     def _replace(self, cluster: Cluster) -> None:
         """Replace a wedged cluster, its whole process group."""
