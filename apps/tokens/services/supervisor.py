@@ -41,6 +41,8 @@ WEDGED_AFTER_S: Final = 75.0
 IDLE_WEDGED_AFTER_S: Final = 30.0
 # A cluster that is to end, logs in nowhere and computes nothing for so long will not end.
 STUCK_AFTER_S: Final = 10.0
+# What a cluster's processes use in a second while they run no task, at most: two ticks.
+BACKGROUND_S: Final = 0.02
 RESTART_WAIT_S: Final = 1.0
 KEEPER_ENDS_WITHIN_S: Final = 5.0
 RESTART_WAIT_MAX_S: Final = 30.0
@@ -109,7 +111,10 @@ class Cluster:
         self.process.terminate()
 
     def works(self) -> bool:
-        """Say whether the processes that run tasks computed anything since this was last asked."""
+        """Say whether the processes that run tasks computed since this was last asked.
+
+        More than their background threads do, which look around now and then in a wedged one too.
+        """
         before, self.worked_s = self.worked_s, 0.0
         mains = _below(self.process.pid) if self.process else []  # below the keeper
         sentinels = [sentinel for main in mains for sentinel in _below(main.pid)]
@@ -118,7 +123,7 @@ class Cluster:
             with suppress(psutil.NoSuchProcess):
                 spent = task.cpu_times()
                 self.worked_s += spent.user + spent.system
-        return self.worked_s != before
+        return self.worked_s - before > BACKGROUND_S
 
     def stop_drains(self) -> None:
         """Tell the processes that are draining now to take nothing more; the others ignore it.
