@@ -138,9 +138,14 @@ def test_wishes_of_every_kind_at_once_cause_one_login_an_account(stack, lab_of_t
             gone = requests.detach(request, kind="batch", principal_id="b1")
             assert gone == (request.account.username == "carol"), "Others want bob's."
         Site.objects.filter(pk=site.pk).update(paused=False)
-    statuses = Counter(status for status, _ in answers.result())
-    assert statuses.keys() <= {200, 202}
-    assert 0 < statuses[202] <= 9, "Only who does not wait gets a ticket."
+    asked = [body for calls_of_one in calls for _key, body in calls_of_one]
+    waited = Counter(
+        (body["max_wait_s"] > 0, status)
+        for body, (status, _) in zip(asked, answers.result(), strict=True)
+    )
+    assert waited.keys() <= {(True, 200), (False, 202), (False, 200)}, waited
+    assert waited[True, 200] == 45
+    assert waited[False, 202] > 0
     assert not live.exists()
     seen = lab_of_the_session.counts("mixed")["accounts"]
     assert {name: own["logins_started"] for name, own in seen.items()} == {"alice": 1, "bob": 1}

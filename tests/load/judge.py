@@ -3,18 +3,12 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.load.operations import (
-    AT_ONCE_BOUND_S,
-    AT_ONCE_BOUNDS_MS,
-    BOUNDS_MS,
-    WRITES_AT_ONCE,
-    Kind,
-)
+from tests.load.operations import BOUNDS_MS, WRITES_AT_ONCE, WRITES_BOUND_S, Kind
 
 # Below this a 95th percentile is the slowest of a handful, and says nothing.
 ENOUGH: Final = 20
@@ -85,18 +79,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def judge_mix(
-    samples: Iterable[Sample],
-    *,
-    title: str,
-    users: int,
-    seconds: float,
-    bounds: Mapping[Kind, float] = BOUNDS_MS,
-    **used: float,
+    samples: Iterable[Sample], *, title: str, users: int, seconds: float, **used: float
 ) -> Level:
     """Judge users who do everything: by kind, and each operation that was done often enough."""
     samples = list(samples)
-    kinds = _rows(samples, lambda one: (one.kind, ""), bounds)
-    operations = _rows(samples, lambda one: (one.kind, one.operation), bounds)
+    kinds = _rows(samples, lambda one: (one.kind, ""))
+    operations = _rows(samples, lambda one: (one.kind, one.operation))
     seen = {row.kind: row.count for row in kinds}
     missed = [
         f"{title}: {kind} was done {seen.get(kind, 0)} times; too few to judge"
@@ -146,9 +134,9 @@ def judge_writes(
     missed = []
     if users < WRITES_AT_ONCE or not took_s:
         missed.append(f"{title}: there was no round of {WRITES_AT_ONCE} writes")
-    elif took_s[-1] >= AT_ONCE_BOUND_S:
+    elif took_s[-1] >= WRITES_BOUND_S:
         missed.append(
-            f"{title}: {users} writes took {took_s[-1]:.2f} s; the bound is {AT_ONCE_BOUND_S:g} s"
+            f"{title}: {users} writes took {took_s[-1]:.2f} s; the bound is {WRITES_BOUND_S:g} s"
         )
     if failures:
         missed.append(f"{title}: {failures.total()} requests failed")
@@ -156,7 +144,7 @@ def judge_writes(
         title=title,
         users=users,
         seconds=seconds,
-        kinds=_rows(samples, lambda one: (one.kind, ""), AT_ONCE_BOUNDS_MS),
+        kinds=_rows(samples, lambda one: (one.kind, ""), bound=WRITES_BOUND_S * 1000),
         operations=[],
         failures=dict(failures.most_common(10)),
         missed=missed,
@@ -186,7 +174,7 @@ def table(level: Level) -> str:
     lines += [_line(row, f"  {row.kind} {row.operation}") for row in slow[:8]]
     if level.rounds_s:
         rounds = ", ".join(f"{one:.2f}" for one in level.rounds_s)
-        lines.append(f"  all {level.users} written after {rounds} s (bound {AT_ONCE_BOUND_S:g} s)")
+        lines.append(f"  all {level.users} written after {rounds} s (bound {WRITES_BOUND_S:g} s)")
     lines += [f"  failed {count} x {text}" for text, count in level.failures.items()]
     return "\n".join(lines)
 
@@ -204,7 +192,7 @@ def _told(row: Row) -> str:
     return f"{name} had a p95 of {row.p95:.0f} ms; the bound is {row.bound:g} ms"
 
 
-def _rows(samples: list[Sample], group: Any, bounds: Mapping[Kind, float]) -> list[Row]:
+def _rows(samples: list[Sample], group: Any, bound: float | None = None) -> list[Row]:
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for one in samples:
         taken[group(one)].append(one.took_ms)
@@ -218,7 +206,7 @@ def _rows(samples: list[Sample], group: Any, bounds: Mapping[Kind, float]) -> li
             p95=percentile(sorted(values), 0.95),
             p99=percentile(sorted(values), 0.99),
             longest=max(values),
-            bound=bounds[Kind(kind)],
+            bound=bound or BOUNDS_MS[Kind(kind)],
         )
         for (kind, operation), values in sorted(
             taken.items(), key=lambda item: (order.index(item[0][0]), item[0][1])

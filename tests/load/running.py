@@ -15,7 +15,7 @@ from apps.tokens.faultlab.process import LabProcess
 from tests.integration.stack import ROOT, Stack
 from tests.load import world
 from tests.load.judge import Level, as_json, judge_mix, judge_writes, table
-from tests.load.operations import AT_ONCE_BOUNDS_MS, WRITES_AT_ONCE
+from tests.load.operations import WRITES_AT_ONCE
 from tests.load.users import Users
 
 Say = Callable[[str], None]
@@ -60,8 +60,7 @@ def _levels(options: argparse.Namespace, users: Users) -> Iterator[Level]:
         "Burst", most, seconds=seconds, skip_s=BURST_BEAT_S / 2, beat_s=BURST_BEAT_S
     )
     title = f"{most} operations at the same instant, every {BURST_BEAT_S:g} s"
-    about = {"title": title, "users": most, "seconds": seconds}
-    yield judge_mix(samples, **about, bounds=AT_ONCE_BOUNDS_MS, **users.used)
+    yield judge_mix(samples, title=title, users=most, seconds=seconds, **users.used)
     seconds = WRITES_BEAT_S * WRITE_ROUNDS
     samples = users.act("Writers", WRITES_AT_ONCE, seconds=seconds, beat_s=WRITES_BEAT_S)
     yield judge_writes(

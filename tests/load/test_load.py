@@ -11,7 +11,7 @@ from drf_spectacular.generators import SchemaGenerator
 from tests.load import judge, world
 from tests.load.__main__ import parser
 from tests.load.judge import Sample
-from tests.load.operations import API, AT_ONCE_BOUNDS_MS, OPERATIONS, Kind
+from tests.load.operations import API, OPERATIONS, Kind
 from tests.load.users import Users
 
 pytest_plugins = ["tests.lab", "tests.integration.stack_fixtures"]
@@ -44,16 +44,6 @@ def test_a_missed_bound_of_any_kind_is_found_out(kind, bound_ms):
 
     assert len(found) == 2  # the kind, and its only operation
     assert all(f"the bound is {bound_ms} ms" in text for text in found)
-
-
-def test_what_is_asked_for_at_the_same_instant_is_judged_by_the_bound_of_that():
-    def judged(samples):
-        about = {"title": "at once", "users": 100, "seconds": 10}
-        return judge.judge_mix(samples, **about, bounds=AT_ONCE_BOUNDS_MS).missed
-
-    assert judged(run(retrieve=4_999, store=4_999, acquire=59_999)) == []
-    assert len(judged(run(retrieve=5_000))) == 2
-    assert len(judged(run(acquire=60_000))) == 2
 
 
 def test_six_slow_ones_in_a_hundred_are_too_many_and_five_are_not():
