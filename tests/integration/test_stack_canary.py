@@ -31,6 +31,7 @@ pytestmark = pytest.mark.processes
 SEED = "CANARYSEEDCANARYSEEDCANARYSEED23"
 PASSWORD = "canary/päss word+71"
 WRONG = "canary-wrong-word-72"
+PEOPLE = {"alice": {"password": PASSWORD, "totp_secret": SEED}}
 EXCHANGE = 3  # the kind of span that is a request to a site
 
 
@@ -39,68 +40,106 @@ def stack_variables(collector_of_the_module):
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_of_the_module.url}
 
 
-@pytest.fixture(scope="module")
-def traces(stack, lab_of_the_session):
-    """Run a whole flow with failures; return the secrets and all that was answered."""
-    lab, seen = lab_of_the_session, []
-    people = {"alice": {"password": PASSWORD, "totp_secret": SEED}}
-    key = new_key(scopes=tuple(Scope))
+class Caller:
+    """Calls the API with a key of its own, and keeps all that was answered but tokens asked for."""
 
-    def call(method, path, body=None):
+    def __init__(self, url):
+        self._url = url
+        self.key = new_key(scopes=tuple(Scope))
+        self.seen = []
+
+    def call(self, method, path, body=None):
         answer = httpx.request(
             method,
-            f"{stack.url}{API}/{path}",
+            f"{self._url}{API}/{path}",
             json=body,
-            headers={"X-API-Key": key},
+            headers={"X-API-Key": self.key},
             timeout=60,
             trust_env=False,
         )
-        seen.append((path, answer.text + str(answer.headers)))
+        self.seen.append((path, answer.text + str(answer.headers)))
         return answer
 
-    def acquire(site, **more):
-        answer = call("POST", "tokens/acquire", {"site": site, "max_wait_s": 20, **more})
+    def acquire(self, site, **more):
+        answer = self.call("POST", "tokens/acquire", {"site": site, "max_wait_s": 20, **more})
         if answer.status_code == 200:
-            seen.pop()  # the one answer that is meant to hold a token
+            self.seen.pop()  # the one answer that is meant to hold a token
         return answer
 
-    good = lab_site(lab, "good", accounts=people, totp_required=True, session_ttl_s=600)
+
+@pytest.fixture(scope="module")
+def traces(stack, lab_of_the_session):
+    """Run a whole flow with failures; return the secrets and all that was answered."""
+    caller = Caller(stack.url)
+    account = log_in(lab_of_the_session, caller)
+    fail_to_log_in(lab_of_the_session, caller)
+    check_sites(lab_of_the_session, caller, stack.environment)
+    read_and_write(account, caller)
+    secrets = all_secrets(account, caller.key)
+    caller.acquire("good")  # so that it lies in every cache
+    return secrets, caller.seen, redis_content()
+
+
+def log_in(lab, caller):
+    """Log in with every kind of secret; return the account."""
+    good = lab_site(lab, "good", accounts=PEOPLE, totp_required=True, session_ttl_s=600)
     good.site.recipe = totp_recipe(lab.url, "good")
     good.site.save()
     accounts.set_secrets(good, {"password": PASSWORD, "totp_secret": SEED})
-    assert acquire("good").status_code == 200  # the call whose trace is looked at below
-    assert acquire("good").json()["cached"] is True
-    lab_site(lab, "wrong", accounts=people, password=WRONG)
-    assert acquire("wrong").status_code == 502
-    assert acquire("wrong").status_code == 409
-    lab_site(lab, "leaky", connector="leaky", accounts=people, password=PASSWORD)
-    assert acquire("leaky", max_wait_s=0).status_code == 202
+    assert caller.acquire("good").status_code == 200  # the call whose trace is looked at below
+    assert caller.acquire("good").json()["cached"] is True
+    return good
+
+
+def fail_to_log_in(lab, caller):
+    """Fail by a wrong password, by a connector that says too much, and by a token not taken."""
+    lab_site(lab, "wrong", accounts=PEOPLE, password=WRONG)
+    assert caller.acquire("wrong").status_code == 502
+    assert caller.acquire("wrong").status_code == 409
+    lab_site(lab, "leaky", connector="leaky", accounts=PEOPLE, password=PASSWORD)
+    assert caller.acquire("leaky", max_wait_s=0).status_code == 202
     eventually(LoginAttempt.objects.filter(site__slug="leaky", error_code="worker_failed").exists)
-    unverified = lab_site(lab, "unverified", accounts=people, password=PASSWORD)
+    unverified = lab_site(lab, "unverified", accounts=PEOPLE, password=PASSWORD)
     recipe = json_recipe(lab.url, "unverified", refresh=False)
     recipe["verify"]["headers"] = {"Authorization": "Bearer ${token.bearer}x"}
     unverified.site.recipe = recipe
     unverified.site.save()
-    acquire("unverified", max_wait_s=0)
+    caller.acquire("unverified", max_wait_s=0)
     eventually(LoginAttempt.objects.filter(site__slug="unverified").exclude(outcome="").exists)
-    checked = lab_site(lab, "checked", accounts=people, password=PASSWORD)
+
+
+def check_sites(lab, caller, environment):
+    """Let operators look for what is wrong with a site that works and with two that do not."""
+    checked = lab_site(lab, "checked", accounts=PEOPLE, password=PASSWORD)
     assert checked.secrets["password"] == PASSWORD
     for site in ("checked", "leaky", "wrong"):
         told = subprocess.run(
             [sys.executable, ROOT / "manage.py", "check_site", site],
-            env={"PATH": "/usr/bin:/bin", **stack.environment},
+            env={"PATH": "/usr/bin:/bin", **environment},
             capture_output=True,
             check=False,
             timeout=60,
         )
-        seen.append((f"check_site {site}", (told.stdout + told.stderr).decode()))
+        caller.seen.append((f"check_site {site}", (told.stdout + told.stderr).decode()))
         assert b"check" in told.stdout or b"recipe" in told.stdout
+
+
+def read_and_write(account, caller):
+    """Read every list, and write what is refused because of a secret in the wrong place."""
     for path in ("sites", "accounts", "tokens", "requests", "logins", "workers", "repairs"):
-        assert call("GET", path).status_code == 200
-    call("POST", "accounts", {"site": "good", "username": "carol", "secrets": {"password": 5}})
-    call("POST", "accounts", {"site": "nowhere", "username": "x", "secrets": {"p": PASSWORD}})
-    call("PATCH", f"accounts/{good.pk}", {"secret": PASSWORD})
-    refresh = RefreshToken.objects.get(account=good)
+        assert caller.call("GET", path).status_code == 200
+    bodies = (
+        {"site": "good", "username": "carol", "secrets": {"password": 5}},
+        {"site": "nowhere", "username": "x", "secrets": {"p": PASSWORD}},
+    )
+    for body in bodies:
+        caller.call("POST", "accounts", body)
+    caller.call("PATCH", f"accounts/{account.pk}", {"secret": PASSWORD})
+
+
+def all_secrets(account, key):
+    """Return every secret there is by now, by a name that may be shown."""
+    refresh = RefreshToken.objects.get(account=account)
     secrets = {
         "password": PASSWORD,
         "wrong password": WRONG,
@@ -112,8 +151,7 @@ def traces(stack, lab_of_the_session):
     for token in StoredToken.objects.all():
         secrets[f"token of {token.account.site.slug}"] = token.material["bearer"]
     assert len(secrets) == 8
-    acquire("good")  # so that it lies in every cache
-    return secrets, seen, redis_content()
+    return secrets
 
 
 def forms(secret):
