@@ -33,7 +33,7 @@ def import_audit(options: StepOptions) -> StepReport:
 @register_step("access.purge_audit", order=30, flag="cleanup_days")
 def purge_audit(options: StepOptions) -> StepReport:
     """Delete audit entries past LATCHKEY_AUDIT_KEEP_DAYS. `--cleanup-days` is not for the audit,
-    which is kept longer than the history."""
+    which is to be kept longer than the history: where it is not, the report says so."""
     name, days = "access.purge_audit", int(settings.LATCHKEY_AUDIT_KEEP_DAYS)
     before = clock.now() - timedelta(days=days)
     old = AuditEntry.objects.filter(at__lt=before).count()
@@ -49,4 +49,6 @@ def purge_audit(options: StepOptions) -> StepReport:
         time.sleep(clock.monotonic() - began)
     verb, number = ("Would delete", old) if options.dry_run else ("Deleted", deleted)
     summary = f"{verb} {number} audit entries older than {days} days."
+    if days <= (options.cleanup_days or 0):
+        summary += " The history is kept as long: raise LATCHKEY_AUDIT_KEEP_DAYS."
     return StepReport(name=name, ok=True, summary=summary, counts={"deleted": deleted})

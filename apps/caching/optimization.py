@@ -13,7 +13,8 @@ KEEP_USAGE_DAYS: Final = 30
 
 @register_step("caching.check", order=80, flag="health_check")
 def check(_: StepOptions) -> StepReport:
-    """Say how the shared layer is; without one configured that is fine."""
+    """Say how the shared layer is. It makes things fast and decides nothing, so that without it, or
+    with one that is degraded, all is well enough: what that means for health, health says."""
     health = services.health()
     texts = {"off": "No shared cache is configured.", "ok": "The shared cache is well."}
     summary = texts.get(health.status, f"The shared cache is {health.status}")
@@ -21,7 +22,7 @@ def check(_: StepOptions) -> StepReport:
         summary = f"{summary.rstrip('.')}: {', '.join(health.reasons)}."
     return StepReport(
         name="caching.check",
-        ok=health.status != "degraded",
+        ok=True,
         summary=summary,
         counts={"pending_invalidations": health.pending_invalidations},
         details=asdict(health),

@@ -9,6 +9,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 UTC_ZONE = ZoneInfo("UTC")
+# A hundred years: what is more is a slip of the hand.
+MOST_DAYS = 36_500
 
 
 class HistoryStatus(StrEnum):

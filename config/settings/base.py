@@ -267,7 +267,8 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("LATCHKEY_MAIL_FROM", "latchkey@localhost")
 
 # Audit and logs ----------------------------------------------------------------------------
-LATCHKEY_AUDIT_KEEP_DAYS = env.integer("LATCHKEY_AUDIT_KEEP_DAYS", 365, minimum=1)
+# Longer than the history, which a clean-up ends after 30 days unless it is told otherwise.
+LATCHKEY_AUDIT_KEEP_DAYS = env.integer("LATCHKEY_AUDIT_KEEP_DAYS", 365, minimum=31, maximum=36_500)
 LATCHKEY_AUDIT_DIR = Path(env.text("LATCHKEY_AUDIT_DIR", str(DATA_DIR / "audit")))
 LATCHKEY_LOG_FORMAT = env.choice("LATCHKEY_LOG_FORMAT", "console", allowed=["console", "json"])
 LATCHKEY_LOG_LEVEL = env.choice(

@@ -71,8 +71,8 @@ def test_a_dry_run_counts_and_deletes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("days", [0, -3])
-def test_less_than_a_day_is_refused(days):
+@pytest.mark.parametrize("days", [0, -3, 36_501, 1_000_000])
+def test_senseless_numbers_of_days_are_refused(days):
     with pytest.raises(ValidationFailed):
         services.cleanup(days)
 

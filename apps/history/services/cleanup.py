@@ -17,7 +17,7 @@ from django.db import OperationalError, transaction
 from apps.common.clock import now
 from apps.common.errors import ValidationFailed
 from apps.history import partitions
-from apps.history.contracts import CleanupProgress, CleanupReport
+from apps.history.contracts import MOST_DAYS, CleanupProgress, CleanupReport
 from apps.history.guard import withdraw
 from apps.history.models import (
     DayCell,
@@ -89,11 +89,11 @@ def cleanup(
     """Delete the records that finished more than so many days ago; archive them first if asked.
 
     A row is deleted only after its archive is on the disk. May be interrupted and run again at
-    any time, and by several at once. Raises ValidationFailed for less than one day, OSError if
-    the archive cannot be written.
+    any time, and by several at once. Raises ValidationFailed for less than one day or more than
+    MOST_DAYS, OSError if the archive cannot be written.
     """
-    if older_than_days < 1:
-        raise ValidationFailed("Records are kept for one day at least.")
+    if not 1 <= older_than_days <= MOST_DAYS:
+        raise ValidationFailed(f"Records are kept for 1 to {MOST_DAYS} days.")
     began = time.monotonic()
     cutoff = (at or now()) - timedelta(days=older_than_days)
     matched = TokenAcquisitionHistory.objects.finished_before(cutoff).count()

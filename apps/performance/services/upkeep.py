@@ -7,7 +7,7 @@ a run on the same host, which can see that the process is gone, and after `LEASE
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -82,6 +82,8 @@ def choose(*, flags: Collection[str], only: Collection[str] = ()) -> tuple[Step,
     known = discover()
     if unknown := set(only) - {step.name for step in known}:
         raise ValidationFailed(f"There is no step {', '.join(sorted(unknown))}.")
+    if unknown := set(flags) - {step.flag for step in known}:
+        raise ValidationFailed(f"No step has the flag {', '.join(sorted(unknown))}.")
     if only and flags:
         return tuple(step for step in known if step.name in only and step.flag in flags)
     return tuple(step for step in known if step.name in only or step.flag in flags)
@@ -96,11 +98,23 @@ def run(
 ) -> list[StepReport]:
     """Run the steps in order; one that fails does not stop the others.
 
-    Raises AlreadyRunning before the first where another run holds the lease.
+    Raises AlreadyRunning before the first where another run holds the lease. Where no lease is to
+    be had because the database is down, the steps that look say what they see all the same.
     """
-    if options.dry_run or all(step.flag in LOOKING for step in chosen):
+    looking = [step for step in chosen if step.flag in LOOKING]
+    if options.dry_run or len(looking) == len(chosen):
         return list(_each(chosen, options, None, on_step, on_report))
-    with hold() as lease:
+    with ExitStack() as stack:
+        try:
+            lease = stack.enter_context(hold())
+        except DatabaseError as error:
+            log.warning("upkeep_not_begun", error=type(error).__name__)
+            nothing = StepReport(
+                name=NAME, ok=False, summary="The database does not answer; nothing was done."
+            )
+            if on_report is not None:
+                on_report(nothing)
+            return [nothing, *_each(looking, options, None, on_step, on_report)]
         return list(_each(chosen, options, lease, on_step, on_report))
 
 
@@ -134,7 +148,11 @@ def hold(name: str = NAME) -> Iterator[Lease]:
     finally:
         lease.over.set()
         keeper.join(timeout=5)
-        UpkeepLease.objects.filter(name=name, holder=lease.row.holder).delete()
+        try:
+            UpkeepLease.objects.filter(name=name, holder=lease.row.holder).delete()
+        except DatabaseError as error:
+            # It ends by itself, and what the run came to must still be told.
+            log.warning("upkeep_lease_not_given_back", error=type(error).__name__)
 
 
 def _each(

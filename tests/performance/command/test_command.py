@@ -4,36 +4,29 @@ import io
 import json
 from argparse import ArgumentTypeError
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django_q.models import Schedule
+from django.db import OperationalError
 
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord
-from apps.common import optimization
+from apps.caching import services as caching
+from apps.caching.contracts import Health
 from apps.common.clock import now
-from apps.common.optimization import StepOptions, StepReport
 from apps.history import services as history
-from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
-from apps.performance.management.commands.install_schedules import SCHEDULES
 from apps.performance.management.commands.optimize_performance import days, seconds
 from apps.performance.models import LimitChange, MetricReset, UpkeepLease
 from apps.performance.services import upkeep
-from apps.tokens.models import ClusterBeat, Site, StoredToken, TokenRequest
+from apps.tokens.models import Site, StoredToken, TokenRequest
 from apps.tokens.services import lookup, warming
+from tests.performance.command.rows import old_record, workers_answer
 from tests.performance.tuning.rows import add_level
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import work
 
 NAME = "optimize_performance"
-
-
-@pytest.fixture(autouse=True)
-def journal(settings, tmp_path):
-    settings.LATCHKEY_AUDIT_DIR = tmp_path / "audit"
 
 
 def run(*words, name=NAME):
@@ -47,35 +40,6 @@ def failing(*words):
     with pytest.raises(CommandError) as caught:
         call_command(NAME, *words, stdout=out, stderr=out)
     return caught.value.returncode, f"{out.getvalue()}{caught.value}"
-
-
-def old_record(days=40):
-    ended = now() - timedelta(days=days)
-    history.record(
-        AcquisitionRecord(
-            request_id=uuid4(), site="s", account="a", status=HistoryStatus.SUCCESS,
-            trigger_reason="no_token", queue="interactive", attempts=1, retries=0, total_s=1,
-            login_s=1, token_fingerprint="", error_code="", error_message="", created_at=ended,
-            started_at=ended, finished_at=ended,
-        )
-    )  # fmt: skip
-
-
-def workers_answer():
-    ClusterBeat.objects.create(cluster="default", host="h", asked_at=now(), answered_at=now())
-
-
-@pytest.fixture
-def broken_step(monkeypatch):
-    """A step of the clean-up that fails, with a secret in its error, before all others."""
-
-    def fail(_: StepOptions) -> StepReport:
-        """Fail."""
-        raise RuntimeError("password=hunter2hunter2")
-
-    upkeep.discover()
-    monkeypatch.setattr(optimization, "_steps", dict(optimization._steps))
-    optimization.register_step("broken", order=0, flag="cleanup_days")(fail)
 
 
 def test_every_app_has_its_steps():
@@ -254,6 +218,8 @@ def test_an_interrupted_run_gives_its_lease_back(monkeypatch):
         ["--wait", "5", "--health-check"],
         ["--only", "history.clean"],
         ["--only", "history.cleanup", "--health-check"],
+        ["--warm-cache", "--account", "alice"],
+        ["--warm-cache", "one", "another", "--account", "alice"],
     ],
     ids=" ".join,
 )
@@ -263,7 +229,15 @@ def test_misuse_ends_with_2(words):
 
 @pytest.mark.parametrize(
     ("read", "text"),
-    [(days, "0"), (days, "-3"), (days, "1.5"), (seconds, "-1"), (seconds, "nan")],
+    [
+        (days, "0"),
+        (days, "-3"),
+        (days, "1.5"),
+        (days, "1000000"),
+        (days, "²"),
+        (seconds, "-1"),
+        (seconds, "nan"),
+    ],
 )
 def test_senseless_numbers_are_misuse(read, text):
     with pytest.raises(ArgumentTypeError):
@@ -287,6 +261,63 @@ def test_programs_read_json():
     assert {step["name"] for step in document["steps"]} >= {
         "history.cleanup", "performance.concurrency",
     }  # fmt: skip
+
+
+def test_programs_read_json_where_nothing_was_done():
+    out = io.StringIO()
+
+    with upkeep.hold(), pytest.raises(CommandError):
+        call_command(NAME, "--reset-metrics", "--json", stdout=out)
+
+    document = json.loads(out.getvalue())
+    assert (document["ok"], document["steps"]) == (False, [])
+    assert "nothing was done" in document["error"]
+
+
+def test_without_a_database_the_health_check_says_what_it_sees(monkeypatch):
+    def fail(_name):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(upkeep, "_take", fail)
+    workers_answer()
+    out = io.StringIO()
+
+    with pytest.raises(CommandError):
+        call_command(NAME, "--health-check", "--reset-metrics", "--json", stdout=out)
+
+    first, *others = json.loads(out.getvalue())["steps"]
+    assert (first["name"], first["ok"]) == ("upkeep", False)
+    assert "performance.health" in {step["name"] for step in others}
+    assert not MetricReset.objects.exists()
+
+
+def test_a_lease_that_cannot_be_given_back_hides_no_report(monkeypatch):
+    class Away:
+        def filter(self, **_):
+            raise OperationalError("connection refused")
+
+    def lose(*_args, **_options):
+        monkeypatch.setattr(UpkeepLease, "objects", Away())
+        return real(*_args, **_options)
+
+    real = history.cleanup
+    monkeypatch.setattr(history, "cleanup", lose)
+
+    assert "ok   history.cleanup" in run("--only", "history.cleanup")
+
+
+def test_the_audit_is_meant_to_outlive_the_history():
+    assert "raise LATCHKEY_AUDIT_KEEP_DAYS" in run("--cleanup-days", "365")
+    assert "raise LATCHKEY_AUDIT_KEEP_DAYS" not in run("--cleanup-days", "364")
+
+
+def test_a_degraded_cache_is_left_to_the_health(monkeypatch):
+    away = Health(status="degraded", reasons=("connection",))
+    monkeypatch.setattr(caching, "health", lambda: away)
+
+    assert "ok   caching.check: The shared cache is degraded: connection." in run(
+        "--only", "caching.check"
+    )
 
 
 def test_the_list_says_what_asks_for_each_step():
@@ -320,57 +351,3 @@ def test_a_terminal_gets_bars(monkeypatch):
 
 def test_the_older_name_is_the_same_command():
     assert run("--list", name="optimize_token_performance") == run("--list")
-
-
-def test_schedules_are_installed_once_and_keep_what_somebody_changed():
-    run(name="install_schedules")
-    Schedule.objects.filter(name="upkeep: clean up").update(cron="0 1 * * *")
-
-    text = run(name="install_schedules")
-
-    assert Schedule.objects.count() == len(SCHEDULES)
-    assert text.count("kept") == len(SCHEDULES)
-    assert Schedule.objects.get(name="upkeep: clean up").cron == "0 1 * * *"
-    assert all(row.next_run > now() for row in Schedule.objects.all())
-
-
-def test_schedules_can_be_put_back_and_removed():
-    run(name="install_schedules")
-    Schedule.objects.update(cron="0 1 * * *")
-
-    run("--reset", name="install_schedules")
-    assert {row.cron for row in Schedule.objects.all()} == {cron for cron, _ in SCHEDULES.values()}
-
-    run("--remove", name="install_schedules")
-    assert not Schedule.objects.exists()
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_runs_what_it_says(name):
-    workers_answer()
-    _cron, arguments = SCHEDULES[name]
-
-    done = upkeep.run_scheduled(**arguments)
-
-    assert {step.flag for step in upkeep.discover() if step.name in done} == set(arguments["flags"])
-
-
-def test_a_schedule_that_fails_says_so(broken_step):
-    with pytest.raises(RuntimeError, match="broken"):
-        upkeep.run_scheduled(["cleanup_days"])
-
-
-def test_a_schedule_may_name_a_folder_for_the_archive(tmp_path):
-    old_record()
-
-    upkeep.run_scheduled(["cleanup_days"], cleanup_days=30, archive_to=str(tmp_path))
-
-    assert list(tmp_path.glob("*.jsonl.gz"))
-
-
-def test_a_schedule_tells_that_another_run_is_under_way():
-    with upkeep.hold():
-        told = upkeep.run_scheduled(["reset_metrics"])
-
-    assert "nothing was done" in told["upkeep"]
-    assert not MetricReset.objects.exists()

@@ -1,4 +1,4 @@
-"""The examples for cron and systemd start what the command accepts, with the same secrets."""
+"""The examples for cron and systemd start what the command accepts, set up as the service is."""
 
 import re
 import shlex
@@ -36,6 +36,14 @@ def test_every_process_gets_the_same_secrets(file):
     given = set(re.findall(r"(?m)^(?:Environment=)?(\w+_FILE)=", file.read_text("utf-8")))
 
     assert given == REQUIRED | {"DATABASE_URL_FILE"}
+
+
+def test_cron_knows_what_the_service_knows():
+    service = re.findall(r"(?m)^([A-Z_]+=.*)$", (UPKEEP.parent / "latchkey.env").read_text("utf-8"))
+    cron = re.findall(r"(?m)^([A-Z_]+=.*)$", (UPKEEP / "latchkey.crontab").read_text("utf-8"))
+
+    # Cron mails lines, which people read.
+    assert set(service) - set(cron) == {"LATCHKEY_LOG_FORMAT=json"}
 
 
 def test_every_unit_has_its_timer():

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.common.errors import BrokerError
 from apps.common.optimization import Step, StepOptions, StepReport
+from apps.history.contracts import MOST_DAYS
 from apps.performance.progress_display import display
 from apps.performance.services import upkeep
 
@@ -57,7 +58,7 @@ class Command(BaseCommand):
         reports = self._run(chosen, _step_options(options), as_json=options["json"])
         failed = [report.name for report in reports if not report.ok]
         if options["json"]:
-            self.stdout.write(json.dumps(_document(reports), indent=2, default=str))
+            self._write(_document(reports))
         if failed:
             raise CommandError(f"Not well: {', '.join(failed)}.", returncode=FAILED)
         return None
@@ -82,6 +83,8 @@ class Command(BaseCommand):
             if options[option] and flag not in asked:
                 text = f"--{option.replace('_', '-')} goes with --{flag.replace('_', '-')}."
                 raise CommandError(text, returncode=MISUSE)
+        if options["account"] and len(options["warm_cache"] or ()) != 1:
+            raise CommandError("--account goes with one site of --warm-cache.", returncode=MISUSE)
         if not chosen:
             raise CommandError("None of these steps belongs to these options.", returncode=MISUSE)
         return chosen
@@ -98,6 +101,8 @@ class Command(BaseCommand):
                     on_report=shown.end,
                 )
             except upkeep.AlreadyRunning as error:
+                if as_json:
+                    self._write(_document([]) | {"ok": False, "error": error.message})
                 raise CommandError(error.message, returncode=FAILED) from error
             except KeyboardInterrupt:
                 text = "Interrupted. What was done is done; run it again for the rest."
@@ -109,16 +114,19 @@ class Command(BaseCommand):
             rows = [
                 {"name": s.name, "flag": s.flag, "order": s.order, "does": does(s)} for s in found
             ]
-            self.stdout.write(json.dumps(rows, indent=2))
-            return
+            return self._write(rows)
         for step in found:
             self.stdout.write(f"{step.name:<26} --{step.flag.replace('_', '-'):<22} {does(step)}")
+        return None
+
+    def _write(self, document: Any) -> None:
+        self.stdout.write(json.dumps(document, indent=2, default=str))
 
 
 def days(text: str) -> int:
-    """Read a number of days, 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError("a whole number of days, 1 or more")
+    """Read a number of days, 1 to MOST_DAYS."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_DAYS:
+        raise ArgumentTypeError(f"a whole number of days, 1 to {MOST_DAYS}")
     return int(text)
 
 
