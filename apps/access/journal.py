@@ -9,11 +9,13 @@ What a crash of the host can lose: lines younger than SYNC_EVERY_S plus one fsyn
 process loses nothing.
 """
 
+import errno
 import fcntl
 import os
 import re
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -26,6 +28,7 @@ from apps.common.errors import SystemFailed
 
 SYNC_EVERY_S: Final = 1.0
 OPEN_SUFFIX: Final = ".open"
+PROBE_BYTES: Final = 4_096  # more than any line
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +201,24 @@ class Journal:
                 self._failure = error
         finally:
             os.close(fd)
+
+
+def probe() -> None:
+    """Write a page to the journals' folder and drop it. Raises AuditUnavailable.
+
+    Whether a line would be taken is asked of the disk: how the last one went says little once
+    somebody has made room, or while nobody asks for a token.
+    """
+    folder = Path(settings.LATCHKEY_AUDIT_DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            written = file.write(bytes(PROBE_BYTES))
+        why = "" if written == PROBE_BYTES else os.strerror(errno.ENOSPC)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    if why:
+        raise AuditUnavailable(f"The audit journal cannot be written: {why}.")
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 from apps.access.contracts import Principal
 from apps.common import clock
@@ -62,6 +62,14 @@ class KeyCache:
             if known:
                 self._used.add(digest)
             return known
+
+    def serves_any(self, *, max_age_s: float) -> bool:
+        """Say whether some key was confirmed within `max_age_s`."""
+        before = clock.monotonic() - max_age_s
+        with self._lock:
+            # Past the order of use: a look is no use.
+            known = (Cache.__getitem__(self._known, digest) for digest in self._known)
+            return any(one.confirmed_at > before for one in known)
 
     def due(self, *, age_s: float) -> list[str]:
         """Return keys that came since they were confirmed `age_s` ago; not all if they are many."""

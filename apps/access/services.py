@@ -23,6 +23,7 @@ __all__ = [
     "authenticate_held",
     "check_issuable",
     "issue_key",
+    "knows_somebody",
     "principal_of",
     "require",
     "revoke_key",
@@ -65,6 +66,11 @@ def authenticate_held(raw_key: str) -> Principal | None:
     if known and known.serves(max_age_s=settings.LATCHKEY_L1_MAX_AGE_S, at=clock.now()):
         return known.principal
     return None
+
+
+def knows_somebody() -> bool:
+    """Say whether a key would still be let in here with the database away."""
+    return CACHE.serves_any(max_age_s=settings.LATCHKEY_OUTAGE_GRACE_S)
 
 
 def _look_up(text: KeyText) -> Principal:

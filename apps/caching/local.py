@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Final
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from apps.caching import counters
@@ -132,6 +132,13 @@ class Space:
         with self.lock:
             entry = self._entries.get(key)
         return entry if entry is not None and now < entry.usable_until else None
+
+    def spares(self, now: float) -> bool:
+        """Say whether any value is left that `stale` would return."""
+        with self.lock:
+            # Past the order of use: a look is no use.
+            left = (Cache.__getitem__(self._entries, key) for key in self._entries)
+            return any(now < entry.usable_until and not entry.negative for entry in left)
 
     def ticket(self, name: str) -> int:
         """Return a number that changes whenever this name may have been invalidated."""

@@ -22,6 +22,7 @@ from apps.caching.guard import Away
 from apps.caching.incidents import CORRUPT
 from apps.caching.keys import EVERYTHING, digest
 from apps.caching.local import Entry, Space
+from apps.caching.models import CacheUsage
 from apps.caching.resolving import Wanted
 from apps.caching.runtime import Runtime, current
 from apps.common import clock
@@ -216,6 +217,13 @@ def clear(namespace: str) -> None:
     runtime = current()
     runtime.space(namespace)
     writing.clear(runtime, namespace)
+
+
+def is_known(namespace: str) -> bool:
+    """Say whether a namespace has a policy, or anything was cached in it anywhere of late."""
+    runtime = current()
+    here = namespace in runtime.policies.all() or namespace in runtime.spaces
+    return here or CacheUsage.objects.filter(namespace=namespace).exists()
 
 
 def clear_pattern(namespace: str, pattern: str) -> int:

@@ -15,6 +15,8 @@ from django.db import (
     connections,
 )
 
+from apps.common.postgresql.base import DatabaseWrapper
+
 T = TypeVar("T")
 
 UNAVAILABLE: Final = (
@@ -45,6 +47,16 @@ def is_unavailable(error: BaseException) -> bool:
         return False
     text = str(error)
     return not any(mistake in text for mistake in OUR_MISTAKES)
+
+
+def ping(*, within_s: float) -> None:
+    """Ask the database a trifle. Raises OperationalError, on PostgreSQL also where it is silent."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    if isinstance(connection, DatabaseWrapper):
+        connection.answer_within(within_s)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def with_retry(

@@ -19,6 +19,7 @@ from apps.access.contracts import AuditKind
 from apps.access.services import principal_of
 from apps.caching import services as cache
 from apps.common import clock, measure
+from apps.common.errors import NotFound
 from apps.common.pagination import LongPages
 from apps.history import services as history
 from apps.history.contracts import Window
@@ -127,6 +128,7 @@ class CacheStatisticsView(PerformanceView):
     @extend_schema(parameters=[inputs.CacheInput], responses=outputs.CacheStatisticsOutput)
     def get(self, request: Request) -> Response:
         """Return what each layer of each namespace of the cache did, in the whole cluster."""
+        require_site(principal_of(request), None)
         query = self.query(request, inputs.CacheInput)
         window_s, health = query.validated_data["window_s"], cache.health()
         found = {
@@ -142,8 +144,11 @@ class CacheClearView(PerformanceView):
     @extend_schema(parameters=[inputs.ClearInput], responses=outputs.ClearOutput)
     def delete(self, request: Request) -> Response:
         """Forget everything that is cached, or one namespace; rows stay what they are."""
+        require_site(principal_of(request), None)
         query = self.query(request, inputs.ClearInput)
         namespace = query.validated_data.get("namespace")
+        if namespace and not cache.is_known(namespace):
+            raise NotFound(f"Nothing is cached under {namespace}.")
         cleared = {"cleared": namespace or "*"}
         audit.record(audit_of(request, AuditKind.SETTINGS, details=cleared))
         if namespace:
@@ -176,6 +181,7 @@ class MetricsResetView(PerformanceView):
     @extend_schema(request=None, responses=outputs.MetricResetOutput)
     def post(self, request: Request) -> Response:
         """Show metrics from now on; what was measured before is kept for series and exports."""
+        require_site(principal_of(request), None)
         audit.record(audit_of(request, AuditKind.SETTINGS, details={"metrics": "reset"}))
         row = resetting.reset(by=principal_of(request).name)
         return Response(outputs.MetricResetOutput(row).data)
@@ -185,6 +191,8 @@ class CleanupView(PerformanceView):
     @extend_schema(request=None, responses=outputs.CleanupOutput)
     def post(self, request: Request) -> Response:
         """Free what dead workers hold, end what is over, and age old metrics."""
+        require_site(principal_of(request), None)
+        audit.record(audit_of(request, AuditKind.SETTINGS, details={"resources": "clean-up"}))
         measure.flush()
         found = asdict(recovery.sweep()) | {"metric_rows": keeping.keep()}
         return Response(outputs.CleanupOutput(found).data)
@@ -231,3 +239,7 @@ class MetricResetViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Metr
     ordering_fields = ["since"]
     ordering = ["-since"]
     queryset = MetricReset.objects.all()
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        require_site(principal_of(request), None)

@@ -1,6 +1,7 @@
 import asyncio
 import fcntl
 import os
+import resource
 import stat
 import threading
 
@@ -85,6 +86,22 @@ def test_a_line_written_in_part_raises_and_is_followed_by_nothing(settings, monk
             audit.record(hand_out())
     audit.record(hand_out())
     assert sorted(path.read_bytes().count(b"\n") for path in files(settings)) == [1, 1]
+
+
+def test_a_look_finds_out_whether_a_line_would_be_taken(settings, tmp_path):
+    journal.probe()
+    assert not list(settings.LATCHKEY_AUDIT_DIR.iterdir())
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(AuditUnavailable, match="cannot be written: No space left"):
+            journal.probe()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    (tmp_path / "file").write_text("")
+    settings.LATCHKEY_AUDIT_DIR = tmp_path / "file" / "audit"
+    with pytest.raises(AuditUnavailable, match="Not a directory"):
+        journal.probe()
 
 
 def test_a_failed_sync_is_raised_by_the_next_record(settings, monkeypatch):

@@ -1,6 +1,7 @@
 """A database that is away for a while."""
 
 import os
+import signal
 import socket
 import sqlite3
 from pathlib import Path
@@ -210,3 +211,21 @@ def test_a_silent_connection_is_kept_without_asking_the_server(monkeypatch):
 
     assert pid() == first
     assert not asked
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
+def test_a_server_that_hangs_is_not_waited_for():
+    first = pid()
+    database.ping(within_s=5)
+    assert pid() == first
+
+    os.kill(first, signal.SIGSTOP)
+    try:
+        with pytest.raises(OperationalError, match="The database said nothing") as caught:
+            database.ping(within_s=0.2)
+    finally:
+        os.kill(first, signal.SIGCONT)
+
+    assert is_unavailable(caught.value)
+    assert pid() != first

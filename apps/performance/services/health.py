@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from django.db import connection
 
+from apps.access.services import knows_somebody
 from apps.caching import services as cache
 from apps.caching.runtime import current as cache_runtime
 from apps.common import clock
-from apps.common.database import is_unavailable
+from apps.common.database import is_unavailable, ping
 from apps.common.errors import BrokerError
 from apps.common.redaction import redact_text
 from apps.performance.models import Alert
 from apps.performance.models.alerts import Severity
 from apps.performance.services.health_checks import (
+    AuditCheck,
     CacheCheck,
     Check,
     ClockCheck,
@@ -47,6 +48,8 @@ READY_FOR_S: Final = 60.0
 NOT_READY_FOR_S: Final = 1.0
 # How old the report may be that a program gets: a hundred who ask at once are told the same.
 REPORT_FOR_S: Final = 1.0
+# A server that hangs says nothing; who balances load should hear before it gives up.
+ANSWER_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ CHECKS: Final[tuple[Check | Remembered, ...]] = (
     QueueCheck(),
     WorkersCheck(),
     DiskCheck(),
+    AuditCheck(),
     ClockCheck(),
     _KEYS,
     _MIGRATIONS,
@@ -157,17 +161,16 @@ RECENT: Final = Recent()
 
 
 def readiness() -> Readiness:
-    """Say whether this process can serve tokens: for load balancers, quick, and writes nothing.
+    """Say whether this process can serve tokens: for load balancers, quick, and keeps nothing.
 
-    With the database away it can as long as Redis answers, or it holds tokens itself.
+    None leaves without its line in the audit. With the database away others can while a key is
+    known here that may still be let in, and Redis answers or this process holds tokens itself.
     """
-    reasons = [each.code for each in _ping().reasons]
-    if reasons:
-        ready = cache.health().status == "ok" or _holds_tokens()
-        return Readiness(ready=ready, reasons=tuple(reasons))
-    lasting = (_MIGRATIONS.result(), _KEYS.result())
-    reasons = [each.code for result in lasting for each in result.reasons]
-    return Readiness(ready=not reasons, reasons=tuple(reasons))
+    away = [each.code for each in _run(_PingCheck()).reasons]
+    lasting = () if away else (_MIGRATIONS.result(), _KEYS.result())
+    missing = [each.code for result in (_run(AuditCheck()), *lasting) for each in result.reasons]
+    ready = not missing and (not away or _serves_without_database())
+    return Readiness(ready=ready, reasons=(*missing, *away))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +203,7 @@ class _PingCheck:
     needs_database: bool = False
 
     def run(self) -> Facts:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        ping(within_s=ANSWER_S)
         return {}
 
 
@@ -239,10 +241,10 @@ def _skipped(one: Check | Remembered) -> CheckResult:
     return CheckResult(name=one.name, status="skipped")
 
 
-def _ping() -> CheckResult:
-    return _run(_PingCheck())
+def _serves_without_database() -> bool:
+    return knows_somebody() and (cache.health().status == "ok" or _holds_tokens())
 
 
 def _holds_tokens() -> bool:
     space = cache_runtime().spaces.get("tokens")
-    return space is not None and space.size()[0] > 0
+    return space is not None and space.spares(clock.monotonic())

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from django.conf import settings
 from django.db import connection, transaction
 
+from apps.access import journal
 from apps.caching import services as cache
 from apps.common import clock
 from apps.performance.models import Turn
@@ -96,7 +97,7 @@ class CacheCheck:
 
 @dataclass(frozen=True, slots=True)
 class DiskCheck:
-    """The data folder has room: the audit is written before a token leaves."""
+    """The data folder has room, and the audit's, if it is elsewhere; the fuller one counts."""
 
     name: str = "disk"
     needs_database: bool = False
@@ -104,14 +105,34 @@ class DiskCheck:
     none_percent: float = 2.0
 
     def run(self) -> Facts:
-        usage = shutil.disk_usage(settings.DATA_DIR)
+        folders = {"data folder": settings.DATA_DIR, "audit": settings.LATCHKEY_AUDIT_DIR}
+        usages = {
+            name: shutil.disk_usage(folder) for name, folder in folders.items() if folder.exists()
+        }
+        name, usage = min(usages.items(), key=lambda each: each[1].free / each[1].total)
         percent = round(100 * usage.free / usage.total, 1)
         facts = {"free_bytes": usage.free, "free_percent": percent}
         if percent < self.low_percent:
             bad = Severity.HIGH if percent < self.none_percent else Severity.MEDIUM
-            text = f"Only {percent:g} % of the disk of the data folder is free."
+            text = f"Only {percent:g} % of the disk of the {name} is free."
             raise Unwell(reason("disk_full", bad, text), facts=facts)
         return facts
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCheck:
+    """The audit can be written: its line is written before a token leaves."""
+
+    name: str = "audit"
+    needs_database: bool = False
+
+    def run(self) -> Facts:
+        try:
+            journal.probe()
+        except journal.AuditUnavailable as error:
+            text = f"{error.message} No token leaves until it can."
+            raise Unwell(reason(error.code, Severity.HIGH, text)) from error
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from apps.access import audit
-from apps.access.contracts import AuditKind, Scope
+from apps.access.contracts import ANY_SITE, AuditKind, Scope
 from apps.access.permissions import scope
+from apps.access.services import principal_of
+from apps.common.errors import NotPermitted
 from apps.tokens.models import (
     AdmissionLimits,
     BreakerTransition,
@@ -98,6 +100,8 @@ class LimitsView(APIView):
 
     @extend_schema(request=AdmissionLimitsSerializer, responses=AdmissionLimitsSerializer)
     def patch(self, request: Request) -> Response:
+        if not principal_of(request).may_read(site=ANY_SITE, account=""):
+            raise NotPermitted("These limits concern all sites, and your key has no grant for all.")
         body = AdmissionLimitsSerializer(AdmissionLimits.current(), data=request.data, partial=True)
         body.is_valid(raise_exception=True)
         details: dict[str, Any] = dict(body.validated_data)

@@ -2,12 +2,14 @@
 
 import csv
 import io
+from urllib.parse import urljoin
 
 import pytest
 from django.db import connection
 
 from apps.access.contracts import Grant, Scope
 from apps.caching import services as cache
+from apps.caching.models import CacheGeneration
 from apps.common import clock, events, measure
 from apps.performance.models import MetricBucket, MetricReset
 from apps.tokens.models import ClusterBeat, TokenRequest
@@ -68,10 +70,20 @@ def test_a_caller_sees_the_sites_of_its_grants_only(client, path):
     assert caller.get(ROOT + path).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["resource-usage", "samples", "metrics/buckets"])
-def test_what_concerns_all_sites_needs_a_grant_for_all(client, path):
-    caller = client(scopes=(Scope.REQUESTS_READ,), grants=(Grant(site="court"),))
-    assert caller.get(ROOT + path).status_code == 403
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        *(("get", path) for path in (
+            "resource-usage", "samples", "metrics/buckets", "metrics/resets", "cache-stats",
+        )),
+        *WRITES,
+        ("patch", "../limits"), ("delete", "../cache/policies/tokens/values"),
+    ],
+)  # fmt: skip
+def test_what_concerns_all_sites_needs_a_grant_for_all(client, verb, path):
+    caller = client(scopes=(Scope.OPERATE,), grants=(Grant(site="court"),))
+    assert getattr(caller, verb)(urljoin(ROOT, path)).status_code == 403
+    assert MetricReset.objects.count() == 0
 
 
 def test_metrics_answer_with_what_was_measured(client, time):
@@ -153,6 +165,9 @@ def test_cache_clear_forgets_one_namespace_or_all(client):
         cache.set(namespace, "k", 1)
     assert caller.delete(ROOT + "cache/clear?namespace=progress").json() == {"cleared": "progress"}
     assert (cache.get("progress", "k"), cache.get("blacklist", "k")) == (None, 1)
+    answer = caller.delete(ROOT + "cache/clear?namespace=nope")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert not CacheGeneration.objects.filter(namespace="nope").exists()
     assert caller.delete(ROOT + "cache/clear").json() == {"cleared": "*"}
     assert cache.get("blacklist", "k") is None
 
