@@ -1,4 +1,6 @@
 import random
+import resource
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -203,6 +205,39 @@ def test_nothing_is_deleted_if_the_archive_cannot_be_written(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space"):
         services.cleanup(1, archive_to=tmp_path, at=AT)
     assert TokenAcquisitionHistory.objects.count() == 20
+
+
+@contextmanager
+def room_up_to(size: int):
+    """Let no file grow past so many bytes; the kernel writes what fits and refuses the rest."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.django_db
+def test_a_disk_that_is_full_spoils_nothing_that_was_archived(no_month_yet, tmp_path, monkeypatch):
+    fill()
+    before = snapshot_of_rows()
+    append = archive.Archive.append
+
+    def second_has_no_room(self, rows):
+        if not (size := self.path.stat().st_size):
+            return append(self, rows)
+        with room_up_to(size + 100):
+            return append(self, rows)
+
+    monkeypatch.setattr(archive.Archive, "append", second_has_no_room)
+    with pytest.raises(OSError, match="too large"):
+        services.cleanup(1, archive_to=tmp_path, at=AT)
+    left = TokenAcquisitionHistory.objects.count()
+    assert 0 < left < 400
+    (path,) = tmp_path.iterdir()
+    assert services.restore(path).restored == 400 - left
+    assert snapshot_of_rows() == before
 
 
 @pytest.mark.django_db

@@ -34,8 +34,8 @@ class DamagedArchive(ValidationFailed):
 class Archive:
     """A new file in a folder; `append` returns only when its rows are on the disk.
 
-    Each chunk is a complete gzip member, so a crash can spoil the last chunk only, and that one
-    has not been deleted from the table.
+    Each chunk is a complete gzip member. A crash can cut the last one, a full disk none; what is
+    cut has not been deleted from the table.
     """
 
     def __init__(self, folder: Path, *, at: datetime) -> None:
@@ -50,11 +50,20 @@ class Archive:
             os.close(directory)
 
     def append(self, rows: Iterable[TokenAcquisitionHistory]) -> None:
-        """Write rows and wait for the disk. Raises OSError; nothing may be deleted then."""
+        """Write rows and wait for the disk.
+
+        Raises OSError; nothing may be deleted then, and nothing of these rows is in the file.
+        """
         data = memoryview(gzip.compress(b"".join(map(line_of, rows)), compresslevel=6))
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        length = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, length)
+            os.fsync(self._file)
+            raise
 
     def close(self) -> None:
         """Close the file; remove it if nothing was written."""
