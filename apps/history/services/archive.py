@@ -4,7 +4,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import MAXYEAR, UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ import orjson
 from apps.common.errors import ValidationFailed
 from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
+from apps.history.services.recording import to_row
 
 SUFFIX = ".jsonl.gz"
 FIELDS = [
@@ -22,6 +23,9 @@ FIELDS = [
     if field.attname not in ("id", "total_bucket", "login_bucket")
 ]
 MAX_LINE_BYTES = 64 * 1024
+MAX_COUNT = 2**31 - 1
+# What foreign or broken content raises on its way to a row.
+MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError, zlib.error)
 
 
 class DamagedArchive(ValidationFailed):
@@ -78,18 +82,19 @@ def line_of(row: TokenAcquisitionHistory) -> bytes:
     return orjson.dumps({name: getattr(row, name) for name in FIELDS}) + b"\n"
 
 
-def read(path: Path) -> Iterator[AcquisitionRecord]:
-    """Yield the records of an archive.
+def read(path: Path) -> Iterator[TokenAcquisitionHistory]:
+    """Yield the unsaved rows of an archive, fit for the table.
 
-    Raises DamagedArchive, naming the line, for what is cut off, foreign or too long.
+    Raises DamagedArchive, naming the last good line, for what is cut off, foreign or too long,
+    and for values that no row can have.
     """
     number = 0
     try:
         with gzip.open(path, "rb") as lines:
             while line := lines.readline(MAX_LINE_BYTES):
+                yield to_row(_record(line))
                 number += 1
-                yield _record(line)
-    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, KeyError, TypeError) as error:
+    except (EOFError, gzip.BadGzipFile, *MALFORMED) as error:
         raise DamagedArchive(f"{path.name} is damaged after line {number}.") from error
 
 
@@ -102,10 +107,18 @@ def _record(line: bytes) -> AcquisitionRecord:
         duration_ms = values.pop(f"{name}_ms")
         values[f"{name}_s"] = None if duration_ms is None else int(duration_ms) / 1000
     for name in ("created_at", "started_at", "finished_at"):
-        at = None if values[name] is None else datetime.fromisoformat(values[name])
-        if at is not None and at.tzinfo is None:
-            raise ValueError("A time has no zone.")
-        values[name] = at
+        if name != "started_at" or values[name] is not None:
+            values[name] = _time(values[name])
+    if max(values["attempts"], values["retries"]) > MAX_COUNT:
+        raise ValueError("A count is too large for its column.")
     values["request_id"] = UUID(values["request_id"])
     values["status"] = HistoryStatus(values["status"])
     return AcquisitionRecord(**values)
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    # The last month there is has no end, so it can have no partition.
+    if at.tzinfo is None or at.year == MAXYEAR:
+        raise ValueError("A time has no zone, or lies too far.")
+    return at.astimezone(UTC)

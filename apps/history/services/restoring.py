@@ -6,13 +6,12 @@ from pathlib import Path
 from django.db import transaction
 
 from apps.history import partitions
-from apps.history.contracts import AcquisitionRecord, RestoreReport
+from apps.history.contracts import RestoreReport
 from apps.history.guard import withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import day_of, month_of
 from apps.history.services.archive import DamagedArchive, read
 from apps.history.services.pacing import Pace
-from apps.history.services.recording import to_row
 from apps.history.services.rollup import roll_up
 
 CHUNK = 1_000
@@ -24,7 +23,7 @@ def restore(path: Path) -> RestoreReport:
     The rows get new ids. The whole file is read once before anything is written, so a damaged
     one changes nothing. Raises DamagedArchive, or OSError if it cannot be read. May be repeated.
     """
-    months = {month_of(record.finished_at) for record in read(path)}
+    months = {month_of(row.finished_at) for row in read(path)}
     if not months:
         raise DamagedArchive(f"{path.name} holds no record.")
     partitions.ensure(months)
@@ -41,14 +40,13 @@ def restore(path: Path) -> RestoreReport:
 
 
 @transaction.atomic
-def _insert(batch: list[AcquisitionRecord]) -> int:
-    """Insert the records whose request has none; return how many that were."""
-    withdraw({day_of(record.finished_at) for record in batch})
-    wanted = {record.request_id: record for record in batch}
+def _insert(batch: list[TokenAcquisitionHistory]) -> int:
+    """Insert the rows whose request has none; return how many that were."""
+    withdraw({day_of(row.finished_at) for row in batch})
+    wanted = {row.request_id: row for row in batch}
     present = TokenAcquisitionHistory.objects.filter(request_id__in=list(wanted))
     for request_id in present.values_list("request_id", flat=True):
         wanted.pop(request_id, None)
-    rows = [to_row(record) for record in wanted.values()]
     # Conflicts come from two restores of one file at the same time.
-    TokenAcquisitionHistory.objects.bulk_create(rows, ignore_conflicts=True)
-    return len(rows)
+    TokenAcquisitionHistory.objects.bulk_create(wanted.values(), ignore_conflicts=True)
+    return len(wanted)
