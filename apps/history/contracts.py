@@ -182,9 +182,13 @@ class CleanupReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
-    """What came back from an archive; `present` were already in the table."""
+    """What came back from an archive; `present` were already in the table.
+
+    `cut` says that its last chunk has no end; nothing of that one is in the numbers.
+    """
 
     path: Path
     read: int
     restored: int
     present: int
+    cut: bool

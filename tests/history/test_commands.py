@@ -40,6 +40,15 @@ def test_clean_up_with_archive_and_restore(old_and_new, tmp_path):
     assert TokenAcquisitionHistory.objects.count() == 2
 
 
+def test_a_cut_archive_is_restored_as_far_as_it_goes_and_told(old_and_new, tmp_path):
+    run("history_cleanup", "--archive-to", str(tmp_path))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:-1])
+    out = run("history_restore", str(path))
+    assert "restored 1 of 1" in out
+    assert "last chunk is cut off" in out
+
+
 @pytest.mark.parametrize("content", [b"", b"not gzip", None])
 def test_what_cannot_be_restored_fails_with_its_name(tmp_path, content):
     path = tmp_path / "history.jsonl.gz"

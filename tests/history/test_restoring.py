@@ -8,6 +8,7 @@ import pytest
 
 from apps.history import services
 from apps.history.models import TokenAcquisitionHistory
+from apps.history.periods import month_of
 from apps.history.services import archive
 from apps.history.services.recording import to_row
 from tests.history.factories import NOON, make_record
@@ -36,6 +37,13 @@ def chunk(content: bytes) -> bytes:
     return gzip.compress(content, compresslevel=6, mtime=1)
 
 
+def flipped(data: bytes, at: int) -> bytes:
+    """The data with one bit changed."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
 def with_value(name: str, value) -> bytes:
     """A record with one value of another kind."""
     return orjson.dumps(orjson.loads(lines(99, 100)) | {name: value}) + b"\n"
@@ -60,20 +68,57 @@ def test_restoring_twice_changes_nothing(path):
     assert TokenAcquisitionHistory.objects.count() == 30
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "naive"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", "foreign", "naive", "unended", "spliced", "swallowing", "last"]
+)
 def test_a_damaged_archive_restores_nothing(path, damage):
-    data = chunk(lines(0, 30))
+    first, last = chunk(lines(0, 30)), chunk(lines(30, 40))
     path.write_bytes(
         {
-            "cut": data[:-20],
-            "flipped": data[:200] + bytes([data[200] ^ 1]) + data[201:],
+            "flipped": flipped(first, 200) + last,
             "foreign": chunk(lines(0, 30) + b'{"a": 1}\n'),
             "naive": chunk(lines(0, 30).replace(b"+00:00", b"")),
+            "unended": chunk(lines(0, 30)[:-1]),
+            "spliced": first[:-200] + last,
+            "swallowing": first[:3] + b"\x04" + first[4:10] + b"\xff\xff" + first[12:] + last,
+            "last": first + flipped(last, -5),
         }[damage]
     )
     with pytest.raises(services.DamagedArchive):
         services.restore(path)
     assert TokenAcquisitionHistory.objects.count() == 0
+
+
+def test_a_last_chunk_that_is_cut_keeps_no_other_from_coming_back(path):
+    """A crash leaves it so, and no row of it had been deleted."""
+    path.write_bytes(chunk(lines(0, 20)) + chunk(lines(20, 30))[:-20])
+    report = services.restore(path)
+    assert (report.read, report.restored, report.cut) == (20, 20, True)
+    assert TokenAcquisitionHistory.objects.count() == 20
+
+
+def test_a_cut_is_known_wherever_it_is(path):
+    first, last = chunk(lines(0, 20)), chunk(lines(20, 30))
+    found = set()
+    for size in range(1, len(last)):
+        path.write_bytes(first + last[:size])
+        found.add(archive.inspect(path))
+    assert found == {archive.Found(20, frozenset({month_of(NOON)}), cut=True)}
+    path.write_bytes(first + last)
+    assert archive.inspect(path) == archive.Found(30, frozenset({month_of(NOON)}), cut=False)
+
+
+def test_an_archive_with_nothing_but_a_cut_chunk_is_no_failure(path):
+    path.write_bytes(chunk(lines(0, 20))[:-1])
+    report = services.restore(path)
+    assert (report.read, report.restored, report.cut) == (0, 0, True)
+
+
+def test_chunks_of_any_size_and_padding_are_read(path):
+    content = lines(0, 1_000)
+    path.write_bytes(chunk(content[:333_333]) + b"\0" * 100_000 + chunk(content[333_333:]))
+    assert archive.inspect(path).rows == 1_000
+    assert b"".join(map(archive.line_of, archive.read(path, 1_000))) == content
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +16,8 @@ import orjson
 from apps.common.errors import ValidationFailed
 from apps.history.contracts import AcquisitionRecord, HistoryStatus
 from apps.history.models import TokenAcquisitionHistory
+from apps.history.periods import month_of
+from apps.history.services import members
 from apps.history.services.recording import to_row
 
 SUFFIX = ".jsonl.gz"
@@ -22,7 +26,6 @@ FIELDS = [
     for field in TokenAcquisitionHistory._meta.concrete_fields
     if field.attname not in ("id", "total_bucket", "login_bucket")
 ]
-MAX_LINE_BYTES = 64 * 1024
 MAX_COUNT = 2**31 - 1
 # What foreign or broken content raises on its way to a row.
 MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError, zlib.error)
@@ -82,25 +85,55 @@ def line_of(row: TokenAcquisitionHistory) -> bytes:
     return orjson.dumps({name: getattr(row, name) for name in FIELDS}) + b"\n"
 
 
-def read(path: Path) -> Iterator[TokenAcquisitionHistory]:
-    """Yield the unsaved rows of an archive, fit for the table.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the whole chunks of an archive hold: how many rows, and of which months.
 
-    Raises DamagedArchive, naming the last good line, for what is cut off, foreign or too long,
-    and for values that no row can have.
+    `cut` says that one more chunk follows whose end is missing.
     """
+
+    rows: int
+    months: frozenset[int]
+    cut: bool
+
+
+def inspect(path: Path) -> Found:
+    """Read the file to its end; return what can be restored from it.
+
+    Raises DamagedArchive, naming the last good line, for what is foreign or too long, for values
+    that no row can have, and for a chunk that is damaged otherwise than by a missing end of file.
+    """
+    rows, months, seen, number, cut = 0, frozenset[int](), set[int](), 0, False
+    try:
+        for row in _rows(path):
+            if row is None:
+                rows, months = number, frozenset(seen)
+            else:
+                number += 1
+                seen.add(month_of(row.finished_at))
+    except EOFError:
+        cut = True
+    return Found(rows, months, cut)
+
+
+def read(path: Path, rows: int) -> Iterator[TokenAcquisitionHistory]:
+    """Yield so many rows from the beginning, unsaved and fit for the table."""
+    return islice((row for row in _rows(path) if row is not None), rows)
+
+
+def _rows(path: Path) -> Iterator[TokenAcquisitionHistory | None]:
+    """Yield the rows, and None after each whole chunk. Raises EOFError if the last one is cut."""
     number = 0
     try:
-        with gzip.open(path, "rb") as lines:
-            while line := lines.readline(MAX_LINE_BYTES):
-                yield to_row(_record(line))
-                number += 1
-    except (EOFError, gzip.BadGzipFile, *MALFORMED) as error:
+        with path.open("rb") as file:
+            for line in members.lines(file):
+                yield None if line is None else to_row(_record(line))
+                number += line is not None
+    except MALFORMED as error:
         raise DamagedArchive(f"{path.name} is damaged after line {number}.") from error
 
 
 def _record(line: bytes) -> AcquisitionRecord:
-    if not line.endswith(b"\n"):
-        raise ValueError("The line has no end.")
     found = orjson.loads(line)
     values: dict[str, Any] = {name: found[name] for name in FIELDS}
     for name in ("total", "login"):

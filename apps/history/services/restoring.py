@@ -9,8 +9,8 @@ from apps.history import partitions
 from apps.history.contracts import RestoreReport
 from apps.history.guard import withdraw
 from apps.history.models import TokenAcquisitionHistory
-from apps.history.periods import day_of, month_of
-from apps.history.services.archive import DamagedArchive, read
+from apps.history.periods import day_of
+from apps.history.services.archive import DamagedArchive, inspect, read
 from apps.history.services.pacing import Pace
 from apps.history.services.rollup import roll_up
 
@@ -21,22 +21,28 @@ def restore(path: Path) -> RestoreReport:
     """Put the rows of an archive back; what is there already stays as it is.
 
     The rows get new ids. The whole file is read once before anything is written, so a damaged
-    one changes nothing. Raises DamagedArchive, or OSError if it cannot be read. May be repeated.
+    one changes nothing. A last chunk that is cut, as a crash leaves it, is left out and told: its
+    rows were not deleted. Raises DamagedArchive, or OSError if it cannot be read. May be repeated.
     """
-    months = {month_of(row.finished_at) for row in read(path)}
-    if not months:
+    found = inspect(path)
+    if not found.rows and not found.cut:
         raise DamagedArchive(f"{path.name} holds no record.")
-    partitions.ensure(months)
-    rows, pace = read(path), Pace()
-    seen = restored = 0
+    partitions.ensure(found.months)
+    rows, pace = read(path, found.rows), Pace()
+    restored = 0
     while chunk := list(islice(rows, CHUNK)):
         while chunk:
             batch, chunk = chunk[: pace.size], chunk[pace.size :]
             with pace.step():
                 restored += _insert(batch)
-            seen += len(batch)
     roll_up()
-    return RestoreReport(path=path, read=seen, restored=restored, present=seen - restored)
+    return RestoreReport(
+        path=path,
+        read=found.rows,
+        restored=restored,
+        present=found.rows - restored,
+        cut=found.cut,
+    )
 
 
 @transaction.atomic

@@ -9,6 +9,11 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.common.errors import BrokerError
 from apps.history import services
 
+CUT = (
+    "the last chunk is cut off, as a crash leaves it. Its rows had not been deleted then. "
+    "If this file is a copy, see that it is as long as the original: one cut short lacks more."
+)
+
 
 class Command(BaseCommand):
     help = "Bring archived records back; those that are there already stay as they are."
@@ -26,3 +31,5 @@ class Command(BaseCommand):
                 f"{path}: restored {report.restored} of {report.read}, "
                 f"{report.present} were there already."
             )
+            if report.cut:
+                self.stdout.write(f"{path}: {CUT}")
