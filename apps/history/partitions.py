@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import connection, transaction
+import structlog
+from django.db import OperationalError, connection, transaction
 
 from apps.history.guard import LOCK_SPACE, withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import days_of_month, month_of, month_start
+
+log = structlog.get_logger(__name__)
 
 TABLE = TokenAcquisitionHistory._meta.db_table
 PREFIX = "history_p"
@@ -63,10 +66,14 @@ def ensure(months: Iterable[int]) -> list[str]:
     return [name_of(month) for month in sorted(set(months) - set(existing())) if _make(month)]
 
 
-def ensure_ahead(at: datetime) -> list[str]:
-    """Make the partitions from last month to `MONTHS_AHEAD` months ahead; return the new ones."""
+def ensure_ahead(at: datetime) -> None:
+    """Make the partitions from last month to `MONTHS_AHEAD` months ahead, or leave it for later."""
     current = month_of(at)
-    return ensure(range(current - 1, current + MONTHS_AHEAD + 1))
+    try:
+        ensure(range(current - 1, current + MONTHS_AHEAD + 1))
+    except OperationalError:
+        # There are months of time; meanwhile rows go to the default partition.
+        log.warning("history_partition_postponed", exc_info=True)
 
 
 @transaction.atomic

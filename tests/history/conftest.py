@@ -1,6 +1,7 @@
 """Fixtures of the history's tests."""
 
 import pytest
+from django.db import connection, connections
 
 from apps.history import partitions
 
@@ -16,3 +17,16 @@ def no_month_yet():
     """Begin without a partition of a month; tests before this one may have left some."""
     for month in partitions.existing():
         partitions.drop(month, only_if=None)
+
+
+@pytest.fixture
+def reader(no_month_yet, monkeypatch):
+    """A connection of somebody who goes on reading, and a patience as short as in production."""
+    if connection.vendor != "postgresql":
+        pytest.skip("partitions are of PostgreSQL")
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 20)
+    other = connections.create_connection("default")
+    other.set_autocommit(False)
+    yield other
+    other.rollback()
+    other.close()

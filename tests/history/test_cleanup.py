@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 
 from apps.common.errors import ValidationFailed
 from apps.history import partitions, services
@@ -178,19 +178,12 @@ def test_a_partition_in_use_for_a_moment_is_dropped_all_the_same(september, monk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september, monkeypatch):
-    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 20)
-    reader = connections.create_connection("default")
-    try:
-        reader.set_autocommit(False)
-        with reader.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM history_p2026_09")
-            report = services.cleanup(30, at=AT)
-    finally:
-        reader.rollback()
-        reader.close()
+def test_a_partition_that_is_being_read_is_cleaned_up_row_by_row(september, reader):
+    with reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM history_p2026_09")
+        report = services.cleanup(30, at=AT)
     assert (report.deleted, report.partitions_dropped) == (1, ())
-    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 30_000)
+    reader.rollback()
     partitions.drop(september, only_if=None)
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 
 from apps.common.clock import now
 from apps.history import services
@@ -56,6 +57,17 @@ def test_what_cannot_be_restored_fails_with_its_name(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(CommandError, match=r"history\.jsonl\.gz"):
         run("history_restore", str(path))
+
+
+@pytest.mark.parametrize("command", [["history_restore", "FILE"], ["history_cleanup"]])
+def test_a_database_that_refuses_ends_a_command_with_a_sentence(command, monkeypatch):
+    def refuse(*_, **__):
+        raise OperationalError("the database system is shutting down")
+
+    monkeypatch.setattr(services, "restore", refuse)
+    monkeypatch.setattr(services, "cleanup", refuse)
+    with pytest.raises(CommandError, match="shutting down"):
+        run(*command)
 
 
 def test_too_few_days_are_refused(old_and_new):

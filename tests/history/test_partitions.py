@@ -73,6 +73,17 @@ def test_rows_survive_the_migration_back_and_forth():
     assert len(set(TokenAcquisitionHistory.objects.values_list("pk", flat=True))) == 3
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_migration_does_not_fail_because_somebody_reads(reader):
+    with reader.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {partitions.TABLE}")
+        call_command("migrate", verbosity=0)
+        assert partitions.existing() == {}
+    reader.rollback()
+    call_command("migrate", verbosity=0)
+    assert partitions.existing()
+
+
 @pytest.mark.django_db
 def test_models_and_migrations_agree():
     call_command("makemigrations", "history", check=True, dry_run=True, verbosity=0)

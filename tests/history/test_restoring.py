@@ -5,9 +5,11 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.db import OperationalError, connection
 
-from apps.history import services
-from apps.history.models import TokenAcquisitionHistory
+from apps.history import partitions, services
+from apps.history.contracts import Window
+from apps.history.models import Level, Rollup, TokenAcquisitionHistory
 from apps.history.periods import month_of
 from apps.history.services import archive
 from apps.history.services.recording import to_row
@@ -17,7 +19,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
+def quick(monkeypatch):
+    """No pauses, and half a year of days is not added up."""
+    monkeypatch.setattr("apps.history.services.restoring.roll_up", lambda: 0)
     monkeypatch.setattr("apps.history.services.rollup.PAUSE_SHARE", 0)
     monkeypatch.setattr("apps.history.services.pacing.LEAST_PAUSE_S", 0)
     monkeypatch.setattr("apps.history.services.pacing.PAUSE_SHARE", 0)
@@ -152,3 +156,40 @@ def test_a_value_no_row_can_have_is_found_before_anything_is_written(path, name,
 def test_a_line_that_is_no_record_is_refused(path, line):
     path.write_bytes(chunk(lines(0, 30) + line))
     assert_refused(path, after=30)
+
+
+def test_a_table_in_use_for_a_moment_gets_its_partitions_all_the_same(path, monkeypatch):
+    path.write_bytes(chunk(lines(0, 10)))
+    tries = []
+
+    def busy_twice(months):
+        tries.append(months)
+        if len(tries) < 3:
+            raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(partitions, "ensure", busy_twice)
+    assert services.restore(path).restored == 10
+    assert tries[:3] == [{month_of(NOON)}] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_come_back_and_go_again_while_somebody_reads(path, reader):
+    """Without a partition of their month they lie in the default one until they get it."""
+    path.write_bytes(chunk(lines(0, 10)))
+    month, in_default = month_of(NOON), f"SELECT count(*) FROM {partitions.DEFAULT}"
+    with reader.cursor() as reading, connection.cursor() as cursor:
+        reading.execute(f"SELECT count(*) FROM {partitions.TABLE}")
+        assert services.restore(path).restored == 10
+        cursor.execute(in_default)
+        assert cursor.fetchone() == (10,)
+        services.roll_up(at=NOON + timedelta(days=30), budget_s=60)
+        assert Rollup.objects.filter(level=Level.MONTH, period=month).exists()
+        window = Window(start=NOON - timedelta(days=40), end=NOON + timedelta(days=40))
+        assert services.statistics(window).summary.total == 10
+        assert services.cleanup(1).deleted == 10
+        services.restore(path)
+        reader.rollback()
+        partitions.ensure([month])
+        cursor.execute(in_default)
+        assert cursor.fetchone() == (0,)
+    assert partitions.drop(month, only_if=None) == 10

@@ -6,7 +6,6 @@ a month that is old as a whole is dropped with its partition.
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,12 +32,11 @@ from apps.history.partitions import Contents
 from apps.history.periods import day_of, days_of_month, month_of, month_start
 from apps.history.querysets import HistoryQuerySet
 from apps.history.services.archive import Archive
-from apps.history.services.pacing import Pace
+from apps.history.services.pacing import Pace, insist
 from apps.history.services.rollup import roll_up
 
 log = structlog.get_logger(__name__)
 
-DROP_TRIES = 25
 OnProgress = Callable[[CleanupProgress], None]
 
 
@@ -136,16 +134,12 @@ def _drop_months(run: _Run) -> None:
 
 
 def _drop(month: int, *, only_if: Contents | None) -> int | None:
-    """Drop a month; return its rows, or None if it has others by now or is in use all the time.
-
-    Each try gives up after a moment, because writers queue up behind it.
-    """
-    pace = Pace()
-    for _ in range(DROP_TRIES):
-        with suppress(OperationalError), pace.step():
-            return partitions.drop(month, only_if=only_if)
-    log.info("history_partition_in_use", month=month)
-    return None
+    """Drop a month; return its rows, or None if it has others by now or is in use all the time."""
+    try:
+        return insist(lambda: partitions.drop(month, only_if=only_if))
+    except OperationalError:
+        log.info("history_partition_in_use", month=month)
+        return None
 
 
 def _archive_month(run: _Run, month: int) -> Contents | None:

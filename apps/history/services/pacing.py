@@ -1,13 +1,19 @@
 """Keeps write transactions short, and leaves room for others between them."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from django.db import OperationalError
 
 TARGET_S = 0.02
 SMALLEST, LARGEST = 20, 1_000
 LEAST_PAUSE_S = 0.01
 PAUSE_SHARE = 1.5
+TRIES = 25
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -36,3 +42,15 @@ class Pace:
             fitting = int(self.size * min(1.3, TARGET_S / max(took_s, 1e-6)))
             self.size = max(SMALLEST, min(fitting, LARGEST))
             time.sleep(max(LEAST_PAUSE_S, min(took_s * PAUSE_SHARE, 1.0)))
+
+
+def insist(act: Callable[[], T]) -> T:
+    """Return what `act` does, tried `TRIES` times with pauses; raises the last OperationalError.
+
+    For what gives up after a moment on a lock, because writers queue up behind it.
+    """
+    pace = Pace()
+    for _ in range(TRIES - 1):
+        with suppress(OperationalError), pace.step():
+            return act()
+    return act()

@@ -3,7 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
-from django.db import transaction
+import structlog
+from django.db import OperationalError, transaction
 
 from apps.history import partitions
 from apps.history.contracts import RestoreReport
@@ -11,8 +12,10 @@ from apps.history.guard import withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import day_of
 from apps.history.services.archive import DamagedArchive, inspect, read
-from apps.history.services.pacing import Pace
+from apps.history.services.pacing import Pace, insist
 from apps.history.services.rollup import roll_up
+
+log = structlog.get_logger(__name__)
 
 CHUNK = 1_000
 
@@ -27,7 +30,7 @@ def restore(path: Path) -> RestoreReport:
     found = inspect(path)
     if not found.rows and not found.cut:
         raise DamagedArchive(f"{path.name} holds no record.")
-    partitions.ensure(found.months)
+    _make_partitions(found.months)
     rows, pace = read(path, found.rows), Pace()
     restored = 0
     while chunk := list(islice(rows, CHUNK)):
@@ -43,6 +46,14 @@ def restore(path: Path) -> RestoreReport:
         present=found.rows - restored,
         cut=found.cut,
     )
+
+
+def _make_partitions(months: frozenset[int]) -> None:
+    try:
+        insist(lambda: partitions.ensure(months))
+    except OperationalError:
+        # The rows go to the default partition; reading, adding up and deleting do not mind.
+        log.warning("history_partition_postponed", exc_info=True)
 
 
 @transaction.atomic

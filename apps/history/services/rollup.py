@@ -9,8 +9,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import Count, Min
 
 from apps.common.clock import now
@@ -29,8 +28,6 @@ from apps.history.models import (
 from apps.history.periods import day_of, day_start, days_of_month, month_of, month_of_day
 from apps.history.services import rollup_sql
 
-log = structlog.get_logger(__name__)
-
 # Most records of a day are in by then; later ones only cost adding up that day again.
 GRACE = timedelta(minutes=5)
 # Older days are answered from the facts: one row with a broken clock must not cost a million.
@@ -47,7 +44,7 @@ def roll_up(*, at: datetime | None = None, budget_s: float = 5.0) -> int:
     at = at or now()
     deadline = time.monotonic() + budget_s
     done = 0
-    _make_partitions(at)
+    partitions.ensure_ahead(at)
     # Months are looked for when the days are done.
     for roll, periods in ((_roll_day, _open_days), (_roll_month, _open_months)):
         for period in periods(at):
@@ -58,14 +55,6 @@ def roll_up(*, at: datetime | None = None, budget_s: float = 5.0) -> int:
             # As long as the transaction: on SQLite writers are waiting for it.
             time.sleep((time.monotonic() - began) * PAUSE_SHARE)
     return done
-
-
-def _make_partitions(at: datetime) -> None:
-    try:
-        partitions.ensure_ahead(at)
-    except OperationalError:
-        # There are months of time; meanwhile rows go to the default partition.
-        log.warning("history_partition_postponed", exc_info=True)
 
 
 def _closed_days(at: datetime) -> range:

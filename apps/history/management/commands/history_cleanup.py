@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from apps.common.errors import BrokerError
 from apps.history import services
@@ -32,7 +33,7 @@ class Command(BaseCommand):
                 archive_to=options["archive_to"],
                 on_progress=Progress(self) if options["verbosity"] else None,
             )
-        except (BrokerError, OSError) as error:
+        except (BrokerError, DatabaseError, OSError) as error:
             raise CommandError(str(error)) from error
         if report.dry_run:
             self.stdout.write(f"{report.matched} records would be deleted.")

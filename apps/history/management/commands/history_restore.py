@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from apps.common.errors import BrokerError
 from apps.history import services
@@ -25,7 +26,7 @@ class Command(BaseCommand):
         for path in options["files"]:
             try:
                 report = services.restore(path)
-            except (BrokerError, OSError) as error:
+            except (BrokerError, DatabaseError, OSError) as error:
                 raise CommandError(f"{path}: {error}") from error
             self.stdout.write(
                 f"{path}: restored {report.restored} of {report.read}, "
