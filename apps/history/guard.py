@@ -16,6 +16,8 @@ from apps.history.periods import month_of_day
 
 # Any constant will do; it keeps our two-part advisory locks apart from others'.
 LOCK_SPACE = 0x4C4B48
+# No day has this number.
+_RESTORING = -2
 
 
 def withdraw(days: Iterable[int]) -> None:
@@ -55,6 +57,14 @@ def one_at_a_time(request_id: UUID) -> None:
         key = int.from_bytes(request_id.bytes[:8], signed=True)
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+
+
+def one_restore_at_a_time() -> None:
+    """Let only one transaction at a time bring archived facts back; on SQLite it is alone."""
+    _require_transaction()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_SPACE, _RESTORING])
 
 
 def _require_transaction() -> None:

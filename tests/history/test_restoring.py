@@ -1,4 +1,6 @@
 import gzip
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -8,9 +10,10 @@ import pytest
 from django.db import OperationalError, connection
 
 from apps.history import partitions, services
-from apps.history.contracts import Window
+from apps.history.contracts import RestoreReport, Window
 from apps.history.models import Level, Rollup, TokenAcquisitionHistory
 from apps.history.periods import month_of
+from apps.history.querysets import HistoryQuerySet
 from apps.history.services import archive
 from apps.history.services.recording import to_row
 from tests.history.factories import NOON, make_record
@@ -70,6 +73,28 @@ def test_restoring_twice_changes_nothing(path):
     assert (first.restored, first.present) == (30, 0)
     assert (again.restored, again.present) == (0, 30)
     assert TokenAcquisitionHistory.objects.count() == 30
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_restores_at_once_report_together_what_came_back(path, monkeypatch):
+    path.write_bytes(chunk(lines(0, 20)))
+    create = HistoryQuerySet.bulk_create
+
+    def slowly(*arguments, **options):
+        time.sleep(0.5)  # the other one must have looked for itself by now
+        return create(*arguments, **options)
+
+    def restore(_) -> RestoreReport:
+        try:
+            return services.restore(path)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(HistoryQuerySet, "bulk_create", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(restore, range(2)))
+    assert sorted(report.restored for report in reports) == [0, 20]
+    assert TokenAcquisitionHistory.objects.count() == 20
 
 
 @pytest.mark.parametrize(

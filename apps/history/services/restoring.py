@@ -8,7 +8,7 @@ from django.db import OperationalError, transaction
 
 from apps.history import partitions
 from apps.history.contracts import RestoreReport
-from apps.history.guard import withdraw
+from apps.history.guard import one_restore_at_a_time, withdraw
 from apps.history.models import TokenAcquisitionHistory
 from apps.history.periods import day_of
 from apps.history.services.archive import DamagedArchive, inspect, read
@@ -58,12 +58,16 @@ def _make_partitions(months: frozenset[int]) -> None:
 
 @transaction.atomic
 def _insert(batch: list[TokenAcquisitionHistory]) -> int:
-    """Insert the rows whose request has none; return how many that were."""
+    """Insert the rows whose request has none; return how many that were.
+
+    Exact however many restores there are: another one commits before this one looks, or waits.
+    """
+    one_restore_at_a_time()
     withdraw({day_of(row.finished_at) for row in batch})
     wanted = {row.request_id: row for row in batch}
     present = TokenAcquisitionHistory.objects.filter(request_id__in=list(wanted))
     for request_id in present.values_list("request_id", flat=True):
         wanted.pop(request_id, None)
-    # Conflicts come from two restores of one file at the same time.
+    # Only one of these requests being recorded this very moment could be in the way.
     TokenAcquisitionHistory.objects.bulk_create(wanted.values(), ignore_conflicts=True)
     return len(wanted)
