@@ -1,3 +1,4 @@
+import os
 import random
 import resource
 from contextlib import contextmanager
@@ -239,8 +240,6 @@ def test_rows_are_on_the_disk_before_they_are_deleted(tmp_path, monkeypatch, par
     fill(20)
     if partitioned:
         partitions.ensure(range(month_of(AT) - 3, month_of(AT) + 1))
-    import os
-
     synced = []
     real = os.fsync
     monkeypatch.setattr(
@@ -256,6 +255,21 @@ def test_rows_are_on_the_disk_before_they_are_deleted(tmp_path, monkeypatch, par
 def test_an_archive_without_rows_leaves_no_file(tmp_path):
     archive.Archive(tmp_path, at=AT).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folders_made_for_an_archive_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), fsync(file))
+    )
+    folder = tmp_path / "one" / "two"
+    archive.Archive(folder, at=AT).close()
+    wanted = {part.stat().st_ino for part in (folder, folder.parent, tmp_path)}
+    assert set(synced) == wanted
+    synced.clear()
+    archive.Archive(folder, at=AT).close()
+    assert synced == [folder.stat().st_ino]
 
 
 @pytest.mark.django_db

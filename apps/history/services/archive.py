@@ -46,15 +46,14 @@ class Archive:
     """
 
     def __init__(self, folder: Path, *, at: datetime) -> None:
+        made = [part for part in (folder, *folder.parents) if not part.exists()]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / f"history-{at:%Y%m%dT%H%M%S%f}-{os.getpid()}{SUFFIX}"
         # Exclusive: two clean-ups never share a file.
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        # A folder that was made is an entry of its parent, and that has to last as well.
+        for directory in (folder, *(part.parent for part in made)):
+            _sync(directory)
 
     def append(self, rows: Iterable[TokenAcquisitionHistory]) -> None:
         """Write rows and wait for the disk.
@@ -78,6 +77,14 @@ class Archive:
         os.close(self._file)
         if empty:
             self.path.unlink()
+
+
+def _sync(directory: Path) -> None:
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def line_of(row: TokenAcquisitionHistory) -> bytes:
