@@ -1,8 +1,10 @@
 """What each limit should be and why; applying it, and taking it back."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 import structlog
@@ -15,7 +17,7 @@ from apps.performance.services import evidence
 from apps.performance.services.evidence import Evidence, LevelEvidence, SiteEvidence
 from apps.performance.services.tuning_control import RISE, WINDOW
 from apps.performance.services.tuning_queueing import servers_for
-from apps.tokens.models import AdmissionLimits, Site
+from apps.tokens.models import Account, AdmissionLimits, Site
 from apps.tokens.services import directory
 
 log = structlog.get_logger(__name__)
@@ -53,12 +55,14 @@ def analyze(*, window_s: float = WINDOW_S) -> tuple[Recommendation, ...]:
     until = database_now()
     found = evidence.gather(since=until - timedelta(seconds=window_s), until=until)
     limits = AdmissionLimits.current()
+    accounts = Counter(Account.objects.filter(enabled=True).values_list("site_id", flat=True))
     bounds = {row.site_id: row for row in TuningBounds.objects.all()}
     sites = [
         _for_site(
             row,
             found.sites.get(row.slug, SiteEvidence(site=row.slug)),
             effective=row.max_concurrent or limits.max_concurrent_per_site,
+            accounts=accounts[row.pk],
             bounds=bounds.get(row.pk),
         )
         for row in Site.objects.filter(enabled=True)
@@ -165,9 +169,9 @@ def knee(levels: Iterable[LevelEvidence]) -> LevelEvidence | None:
 
 
 def _for_site(
-    row: Site, seen: SiteEvidence, *, effective: int, bounds: TuningBounds | None
+    row: Site, seen: SiteEvidence, *, effective: int, accounts: int, bounds: TuningBounds | None
 ) -> Recommendation:
-    wanted, reason = _wanted(seen, effective)
+    wanted, reason = _wanted(seen, effective, accounts)
     if bounds is not None and not bounds.lowest <= wanted <= bounds.highest:
         wanted = max(bounds.lowest, min(bounds.highest, wanted))
         reason = f"{reason} The bounds allow {bounds.lowest} to {bounds.highest}."
@@ -181,7 +185,7 @@ def _for_site(
     )
 
 
-def _wanted(seen: SiteEvidence, effective: int) -> tuple[int, str]:
+def _wanted(seen: SiteEvidence, effective: int, accounts: int) -> tuple[int, str]:
     best = knee(seen.levels)
     if best is None:
         return effective, f"Keep {effective}: fewer than {WINDOW} logins at any level so far."
@@ -199,20 +203,26 @@ def _wanted(seen: SiteEvidence, effective: int) -> tuple[int, str]:
             f"Lower to {best.concurrency}: {effective} at once bring {above[-1].brings:.3g} "
             f"logins a second, {best.concurrency} bring {best.brings:.3g}."
         )
-    return _by_demand(seen, effective, measured=tried[-1].concurrency)
+    return _by_demand(seen, effective, measured=tried[-1].concurrency, accounts=accounts)
 
 
-def _by_demand(seen: SiteEvidence, effective: int, *, measured: int) -> tuple[int, str]:
+def _by_demand(
+    seen: SiteEvidence, effective: int, *, measured: int, accounts: int
+) -> tuple[int, str]:
     needed = servers_for(seen.load)
     load = f"{seen.busy_per_s * 60:.3g} logins a minute of {seen.mean_login_s or 0:.3g} s"
     if needed <= effective:
         return effective, f"Keep {effective}: the busiest ten minutes ({load}) need {needed}."
-    # Nobody knows what the site makes of more than was ever tried: one step at a time.
-    wanted = min(needed, max(measured, effective) + 1)
-    return wanted, (
-        f"Raise to {wanted}: the busiest ten minutes ({load}) need {needed}; up to {measured} at "
-        "once were tried."
+    # Nobody knows what the site makes of more than was ever tried: one step at a time. And an
+    # account makes one login at once.
+    most, why = min(
+        (measured + 1, f"up to {measured} at once were tried"),
+        (accounts, f"accounts that are enabled: {accounts}"),
+        key=itemgetter(0),
     )
+    wanted = max(effective, min(needed, most))
+    verb = "Raise to" if wanted > effective else "Keep"
+    return wanted, f"{verb} {wanted}: the busiest ten minutes ({load}) need {needed}; {why}."
 
 
 def _over_all(

@@ -54,16 +54,49 @@ def test_a_level_that_brings_nothing_lowers_the_limit(site, account):
     assert of(site).recommended == 2
 
 
-def test_demand_raises_the_limit_by_one_past_what_was_ever_tried(site, account):
-    add_level(site, account, 3)
+def demand(site, account, *, level):
+    """As many logins as keep some seven busy, without a break."""
     by = owner()
     for number in range(200):
-        add_login(site, account, asked_s_ago=6_000 - number * 2, took_s=20, level=3, by=by)
+        add_login(site, account, asked_s_ago=6_000 - number * 2, took_s=20, level=level, by=by)
+
+
+def more_accounts(site, count):
+    for number in range(count):
+        make_account(site, f"more{number}")
+
+
+def test_demand_raises_the_limit_by_one_past_what_was_ever_tried(site, account):
+    more_accounts(site, 9)
+    add_level(site, account, 3)
+    demand(site, account, level=3)
 
     found = of(site)
 
     assert found.recommended == 4
     assert "up to 3 at once were tried" in found.reason
+
+
+def test_a_limit_is_not_raised_twice_by_the_same_evidence(site, account):
+    more_accounts(site, 9)
+    demand(site, account, level=3)
+    tuning.apply(tuning.analyze(), by="ann")
+
+    found = of(site)
+
+    assert (found.effective, found.recommended) == (4, 4)
+    assert "Keep 4" in found.reason
+
+
+def test_a_limit_is_not_raised_past_the_accounts_that_may_log_in(site, account):
+    more_accounts(site, 2)
+    make_account(site, "left", enabled=False)
+    demand(site, account, level=3)
+
+    found = of(site)
+
+    assert not found.changes
+    assert "accounts that are enabled: 3" in found.reason
 
 
 def test_a_quiet_site_keeps_its_limit(site, account):
