@@ -189,25 +189,47 @@ def _wanted(seen: SiteEvidence, effective: int, accounts: int) -> tuple[int, str
     best = knee(seen.levels)
     if best is None:
         return effective, f"Keep {effective}: fewer than {WINDOW} logins at any level so far."
-    tried = [level for level in seen.levels if level.logins >= WINDOW]
-    above = [level for level in tried if best.concurrency < level.concurrency <= effective]
-    refused = [level for level in above if level.rejection_rate > REFUSED_SHARE]
-    if refused:
-        worst = refused[0]
-        return best.concurrency, (
-            f"Lower to {best.concurrency}: with {worst.concurrency} at once the site refused "
-            f"{worst.rejection_rate:.0%} of {worst.logins} logins."
+    over = _too_many(seen.levels, best)
+    known = [one for one in over if one.logins >= WINDOW and one.concurrency <= effective]
+    refused = [level for level in known if level.rejection_rate > REFUSED_SHARE]
+    if refused or (known and known[-1].concurrency == effective):
+        worst = refused[0] if refused else known[-1]
+        return best.concurrency, f"Lower to {best.concurrency}: {_against(worst, best)}."
+    return _by_demand(seen, effective, best=best, over=over, accounts=accounts)
+
+
+def _too_many(levels: Iterable[LevelEvidence], best: LevelEvidence) -> list[LevelEvidence]:
+    """Return the levels above the best that a limit should stay below, the present one or not.
+
+    All with a dozen logins are: they were refused, or bring no more. Of the others those where
+    anything was refused: too little to lower a limit, enough not to raise it there.
+    """
+    return [
+        level
+        for level in levels
+        if level.concurrency > best.concurrency and (level.logins >= WINDOW or level.rejected)
+    ]
+
+
+def _against(level: LevelEvidence, best: LevelEvidence) -> str:
+    if level.rejection_rate > REFUSED_SHARE:
+        return (
+            f"with {level.concurrency} at once the site refused {level.rejection_rate:.0%} of "
+            f"{level.logins} logins"
         )
-    if above and above[-1].concurrency == effective:
-        return best.concurrency, (
-            f"Lower to {best.concurrency}: {effective} at once bring {above[-1].brings:.3g} "
-            f"logins a second, {best.concurrency} bring {best.brings:.3g}."
-        )
-    return _by_demand(seen, effective, measured=tried[-1].concurrency, accounts=accounts)
+    return (
+        f"{level.concurrency} at once bring {level.brings:.3g} logins a second, "
+        f"{best.concurrency} bring {best.brings:.3g}"
+    )
 
 
 def _by_demand(
-    seen: SiteEvidence, effective: int, *, measured: int, accounts: int
+    seen: SiteEvidence,
+    effective: int,
+    *,
+    best: LevelEvidence,
+    over: list[LevelEvidence],
+    accounts: int,
 ) -> tuple[int, str]:
     needed = servers_for(seen.load)
     load = f"{seen.busy_per_s * 60:.3g} logins a minute of {seen.mean_login_s or 0:.3g} s"
@@ -216,7 +238,8 @@ def _by_demand(
     # Nobody knows what the site makes of more than was ever tried: one step at a time. And an
     # account makes one login at once.
     most, why = min(
-        (measured + 1, f"up to {measured} at once were tried"),
+        *((level.concurrency - 1, _against(level, best)) for level in over),
+        (best.concurrency + 1, f"up to {best.concurrency} at once were tried"),
         (accounts, f"accounts that are enabled: {accounts}"),
         key=itemgetter(0),
     )

@@ -99,6 +99,49 @@ def test_a_limit_is_not_raised_past_the_accounts_that_may_log_in(site, account):
     assert "accounts that are enabled: 3" in found.reason
 
 
+def limits_by_applying(site, times):
+    """The limit after each time that what is recommended was set, and nothing new recorded."""
+    found = []
+    for _ in range(times):
+        tuning.apply(tuning.analyze(), by="cron")
+        found.append(Site.objects.get(pk=site.pk).max_concurrent)
+    return found
+
+
+def test_a_limit_is_not_raised_again_to_what_was_refused(site, account):
+    Site.objects.update(max_concurrent=6)
+    more_accounts(site, 9)
+    for level in (1, 2, 3):
+        add_level(site, account, level, took_s=20)
+    add_level(site, account, 6, logins=40, refused=16)
+    demand(site, account, level=4)
+
+    assert limits_by_applying(site, 4) == [4, 5, 5, 5]
+    assert "with 6 at once the site refused 40% of 40 logins" in of(site).reason
+
+
+def test_a_limit_is_not_raised_again_to_what_brought_nothing(site, account):
+    Site.objects.update(max_concurrent=4)
+    more_accounts(site, 9)
+    demand(site, account, level=3)
+    add_level(site, account, 4, took_s=40)
+
+    assert limits_by_applying(site, 3) == [3, 3, 3]
+    assert "4 at once bring" in of(site).reason
+
+
+def test_one_refusal_of_few_logins_is_enough_not_to_raise(site, account):
+    """As the automatic mode leaves it: it has tried one more once, and gone back."""
+    more_accounts(site, 9)
+    demand(site, account, level=3)
+    add_level(site, account, 4, logins=1, refused=1)
+
+    found = of(site)
+
+    assert not found.changes
+    assert "with 4 at once the site refused 100% of 1 logins" in found.reason
+
+
 def test_a_quiet_site_keeps_its_limit(site, account):
     add_level(site, account, 1)
 
