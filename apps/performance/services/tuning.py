@@ -156,7 +156,8 @@ def change_limit(
 def knee(levels: Iterable[LevelEvidence]) -> LevelEvidence | None:
     """Return the level above which more at once bring less than 5 % more, or refusals.
 
-    Only levels with a dozen logins count; None without any.
+    Only levels with a dozen logins count; None without any. The lowest of them is returned also
+    where it was refused itself.
     """
     best: LevelEvidence | None = None
     for level in levels:
@@ -189,6 +190,10 @@ def _wanted(seen: SiteEvidence, effective: int, accounts: int) -> tuple[int, str
     best = knee(seen.levels)
     if best is None:
         return effective, f"Keep {effective}: fewer than {WINDOW} logins at any level so far."
+    if best.rejection_rate > REFUSED_SHARE:  # the lowest level known, and that is too high
+        wanted = max(1, min(effective, best.concurrency - 1))
+        verb = "Lower to" if wanted < effective else "Keep"
+        return wanted, f"{verb} {wanted}: {_against(best, best)}."
     over = _too_many(seen.levels, best)
     known = [one for one in over if one.logins >= WINDOW and one.concurrency <= effective]
     refused = [level for level in known if level.rejection_rate > REFUSED_SHARE]

@@ -47,6 +47,16 @@ def test_a_level_that_is_refused_lowers_the_limit_and_says_how_often(site, accou
     ]
 
 
+@pytest.mark.parametrize(("level", "limits"), [(3, [2, 2]), (1, [1, 1]), (6, [3, 3])])
+def test_where_the_only_level_known_is_refused_the_limit_stays_below(site, account, level, limits):
+    more_accounts(site, 9)
+    add_level(site, account, level, logins=40, refused=20)
+    demand(site, account, level=level)
+
+    assert "refused 8% of 240 logins" in of(site).reason
+    assert limits_by_applying(site, 2) == limits
+
+
 def test_a_level_that_brings_nothing_lowers_the_limit(site, account):
     add_level(site, account, 2, took_s=10)
     add_level(site, account, 3, took_s=15)
