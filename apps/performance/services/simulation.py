@@ -2,13 +2,14 @@
 
 Every recorded request that needed a login asks again at its recorded time and makes the logins
 it made, each as long as it was, lengthened where the evidence shows that more at once are slower.
-What nobody has recorded is not invented: logins begun above the highest level ever seen are
-counted as `beyond_evidence`, and refusals are expected at the rate seen at their level.
+Refusals are not played again, for the limits of then have made them: they are expected at the
+rate seen at the level of each login. What nobody has recorded is not invented: logins begun above
+the highest level ever seen are counted as `beyond_evidence`.
 """
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -19,6 +20,7 @@ from apps.common.clock import database_now
 from apps.common.errors import ValidationFailed
 from apps.performance.services import evidence
 from apps.performance.services.evidence import LevelEvidence, quantile
+from apps.tokens.errors import RateLimited
 from apps.tokens.models import Account, AdmissionLimits, LoginAttempt, Site, TokenRequest
 from apps.tokens.models.requests import BACKGROUND, Queue, Status
 from apps.tokens.services.requests import HANDICAP_S, life_s
@@ -92,7 +94,11 @@ class Simulation:
 
 @dataclass(slots=True)
 class _Job:
-    """One recorded request: when it asked, and the logins it makes until it ends."""
+    """One recorded request: when it asked, and the logins it makes until it ends.
+
+    `refused` is how many of its logins are expected to be, `refusal_ends` the share of the
+    refusals at its site that ended their request.
+    """
 
     site: str
     asked_s: float
@@ -101,6 +107,8 @@ class _Job:
     dies_s: float
     logins: list[tuple[float, int]]
     fails: bool
+    refusal_ends: float
+    refused: float = 0.0
     step: int = 0
     began_s: float | None = None
     expired: bool = False
@@ -117,7 +125,6 @@ class _Replay:
         default_factory=lambda: defaultdict(list)
     )
     busiest: Counter[str] = field(default_factory=Counter)
-    rejections: float = 0.0
     beyond: int = 0
     logins: int = 0
 
@@ -176,7 +183,7 @@ class _Replay:
         if not seen or level > max(seen):
             self.beyond += 1
         then, now = seen.get(recorded), seen.get(level)
-        self.rejections += now.rejection_rate if now else 0.0
+        job.refused += now.rejection_rate if now else 0.0
         return took_s * (now.mean_s / then.mean_s if then and now and then.mean_s else 1.0)
 
 
@@ -214,7 +221,7 @@ def simulate(limits: Limits, window_s: float) -> Simulation:
         proposed=_figures(jobs),
         by_site={slug: _figures(its) for slug, its in sorted(by_site.items())},
         busiest=dict(sorted(proposed.busiest.items())),
-        expected_rejections=round(proposed.rejections, 3),
+        expected_rejections=round(sum(job.refused for job in jobs), 3),
         beyond_evidence=proposed.beyond,
     )
 
@@ -229,37 +236,69 @@ def _rows(since: datetime, until: datetime) -> list[TokenRequest]:
 
 
 def _jobs(rows: list[TokenRequest], found: evidence.Evidence) -> list[_Job]:
-    made: dict[UUID, list[tuple[float, int]]] = defaultdict(list)
-    if rows:
-        attempts = LoginAttempt.objects.filter(
-            request__created_at__gte=rows[0].created_at, finished_at__isnull=False
-        ).order_by("started_at")
-        columns = ("request_id", "started_at", "finished_at", "concurrency_at_start")
-        for request, began, ended, level in attempts.values_list(*columns).iterator():
-            made[request].append(((ended - began).total_seconds(), level))
+    made, refused = _logins(rows)
+    failed = {row.pk for row in rows if row.status in (Status.FAILED, Status.DEAD)}
+    by_refusals = failed & refused.keys() - made.keys()
+    ends = _refusals_that_end(rows, refused, by_refusals)
     limits = AdmissionLimits.current()
     jobs = []
     for row in rows:
-        seen = found.sites.get(row.site.slug)
+        slug = row.site.slug
+        seen = found.sites.get(slug)
         usual_s = (seen.mean_login_s if seen else None) or UNKNOWN_LOGIN_S
         asked_s = row.created_at.timestamp()
         job = _Job(
-            site=row.site.slug,
+            site=slug,
             asked_s=asked_s,
             order_s=asked_s + HANDICAP_S[Queue(row.queue)],
             background=row.queue in BACKGROUND,
             dies_s=asked_s + life_s(row.queue, limits),
             logins=made.get(row.pk) or [(usual_s, 1)],
             # An expired one never got its turn: it might have been served.
-            fails=row.status in (Status.FAILED, Status.DEAD),
+            fails=row.pk in failed - by_refusals,
+            refusal_ends=ends[slug],
         )
         jobs.append(job)
     return jobs
 
 
+def _logins(
+    rows: list[TokenRequest],
+) -> tuple[dict[UUID, list[tuple[float, int]]], Counter[UUID]]:
+    """Return by request its logins, each as (seconds, level), and how many more were refused."""
+    made: dict[UUID, list[tuple[float, int]]] = defaultdict(list)
+    refused: Counter[UUID] = Counter()
+    if not rows:
+        return made, refused
+    attempts = LoginAttempt.objects.filter(
+        request__created_at__gte=rows[0].created_at, finished_at__isnull=False
+    ).order_by("started_at")
+    columns = ("request_id", "started_at", "finished_at", "concurrency_at_start", "error_code")
+    for request, began, ended, level, code in attempts.values_list(*columns).iterator():
+        if code == RateLimited.code:
+            refused[request] += 1
+        else:
+            made[request].append(((ended - began).total_seconds(), level))
+    return made, refused
+
+
+def _refusals_that_end(
+    rows: list[TokenRequest], refused: Counter[UUID], by_refusals: Set[UUID]
+) -> dict[str, float]:
+    """Return by site the share of refusals after which the request was given up."""
+    n: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+    for row in rows:
+        n[row.site.slug] += refused[row.pk]
+        ended[row.site.slug] += row.pk in by_refusals
+    return {slug: ended[slug] / n[slug] if n[slug] else 0.0 for slug in n}
+
+
 def _figures(jobs: list[_Job]) -> Figures:
     expired = sum(job.expired for job in jobs)
-    failed = sum(job.fails and not job.expired for job in jobs)
+    played = [job for job in jobs if not job.expired]
+    failed = sum(job.fails for job in played)
+    failed += round(sum(min(1, job.refused) * job.refusal_ends for job in played if not job.fails))
     waits = [job.began_s - job.asked_s for job in jobs if job.began_s is not None]
     return _with_waits(
         waits,

@@ -123,6 +123,30 @@ def test_failures_stay_failures(site, account):
     assert simulate(limits(4), 3_600).proposed.failed == 1
 
 
+def test_refusals_are_the_limits_doing_and_not_played_again(site, account):
+    """At three at once half were refused: under a limit of one, none would have been."""
+    add_level(site, account, 1, logins=20, ago_s=3_500)
+    add_level(site, account, 3, logins=20, refused=10, ago_s=2_000)
+    burst(site, account, 12, level=1)
+
+    one, three = simulate(limits(1), 4_000), simulate(limits(3), 4_000)
+
+    assert one.recorded.failed == 10
+    assert (one.proposed.failed, one.expected_rejections) == (0, 0)
+    assert (three.proposed.failed, three.expected_rejections) == (5, 5)  # the last ten of twelve
+    assert three.proposed.served == 47
+
+
+def test_a_refusal_that_was_tried_again_is_not_a_failure(site, account):
+    add_level(site, account, 1, logins=20, refused=10, ago_s=3_500)
+    TokenRequest.objects.update(status=Status.DONE)
+
+    found = simulate(limits(1), 4_000)
+
+    assert found.expected_rejections == 10
+    assert (found.proposed.served, found.proposed.failed) == (20, 0)
+
+
 def test_what_nobody_has_recorded_is_not_promised(site, account):
     burst(site, account, level=1)
 
