@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from statistics import fmean
 from typing import Any, Final
 
 from django.db.models import F
@@ -25,7 +26,8 @@ class LevelEvidence:
     """Logins that began with `concurrency` at once, themselves too. Times in seconds.
 
     `rejected` are refusals for being too many, `failed` the site's or the network's other
-    failures. `brings` is successful logins a second at this level (Little's law).
+    failures. `mean_s` is of all of them, as Little's law wants it for `brings`, the successful
+    logins a second at this level; `success_mean_s` is of those that succeeded, None without any.
     """
 
     concurrency: int
@@ -34,6 +36,7 @@ class LevelEvidence:
     rejected: int
     failed: int
     mean_s: float
+    success_mean_s: float | None
     brings: float
 
     @property
@@ -130,17 +133,18 @@ def told_logins(*, since: datetime, until: datetime) -> Iterable[tuple[str, Logi
 
 def level_evidence(concurrency: int, logins: Sequence[Login]) -> LevelEvidence:
     """Add up the logins of one level; there must be some."""
-    good = sum(login.ok for login in logins)
+    good = [login.took_s for login in logins if login.ok]
     rejected = sum(login.rejected for login in logins)
-    mean_s = sum(login.took_s for login in logins) / len(logins)
+    mean_s = fmean(login.took_s for login in logins)
     return LevelEvidence(
         concurrency=concurrency,
         logins=len(logins),
-        succeeded=good,
+        succeeded=len(good),
         rejected=rejected,
-        failed=len(logins) - good - rejected,
+        failed=len(logins) - len(good) - rejected,
         mean_s=mean_s,
-        brings=concurrency * good / len(logins) / mean_s if mean_s > 0 else 0.0,
+        success_mean_s=fmean(good) if good else None,
+        brings=concurrency * len(good) / len(logins) / mean_s if mean_s > 0 else 0.0,
     )
 
 
@@ -157,7 +161,7 @@ def _of_site(slug: str, logins: list[Login], arrivals: list[tuple[Any, ...]]) ->
     for login in logins:
         by_level[login.concurrency].append(login)
     good = [login.took_s for login in logins if login.ok]
-    mean_s = sum(good) / len(good) if good else None
+    mean_s = fmean(good) if good else None
     waits = [(began - asked).total_seconds() for asked, began, *_ in arrivals if began]
     busy = _busiest_per_s(arrivals)
     return SiteEvidence(

@@ -184,7 +184,10 @@ class _Replay:
             self.beyond += 1
         then, now = seen.get(recorded), seen.get(level)
         job.refused += now.rejection_rate if now else 0.0
-        return took_s * (now.mean_s / then.mean_s if then and now and then.mean_s else 1.0)
+        # By what succeeded: a refusal is quick, and makes no login shorter.
+        before_s = then.success_mean_s if then else None
+        now_s = now.success_mean_s if now else None
+        return took_s * (now_s / before_s if now_s and before_s else 1.0)
 
 
 def simulate(limits: Limits, window_s: float) -> Simulation:

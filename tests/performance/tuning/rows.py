@@ -39,14 +39,18 @@ def add_login(
     )  # fmt: skip
 
 
-def add_level(site, account, level, *, logins=20, took_s=10.0, refused=0, ago_s=40_000, by=None):
+def add_level(
+    site, account, level, *, logins=20, took_s=10.0, refused=0, refused_took_s=0.3, ago_s=40_000,
+    by=None,
+):  # fmt: skip
     """Logins that began with `level` at once, a minute apart; the last `refused` were refused."""
     from apps.tokens.errors import RateLimited
 
     by = by or owner()
     for number in range(logins):
-        error = RateLimited if number >= logins - refused else None
+        is_refused = number >= logins - refused
         add_login(
-            site, account, asked_s_ago=ago_s - number * 60, took_s=took_s, level=level,
-            error=error, by=by,
+            site, account, asked_s_ago=ago_s - number * 60, level=level, by=by,
+            took_s=refused_took_s if is_refused else took_s,
+            error=RateLimited if is_refused else None,
         )  # fmt: skip

@@ -174,6 +174,14 @@ def test_slower_levels_make_longer_waits(site, account):
     assert simulate(limits(2), 4_000).proposed.max_wait_s > 25
 
 
+def test_quick_refusals_do_not_make_shorter_logins(site, account):
+    add_level(site, account, 1, logins=20, ago_s=3_500)
+    add_level(site, account, 2, logins=20, refused=10, refused_took_s=0.3, ago_s=2_000)
+    burst(site, account, 20, level=1)
+
+    assert simulate(limits(2), 4_000).proposed.max_wait_s == pytest.approx(90, abs=0.1)
+
+
 def test_a_replay_is_the_same_each_time(site, account):
     burst(site, account)
 
