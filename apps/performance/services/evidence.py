@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any, Final
 
-from django.db.models import F
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
 
 from apps.tokens.errors import Blame, RateLimited
 from apps.tokens.models import LoginAttempt, Site, TokenRequest
@@ -98,7 +99,7 @@ def gather(*, since: datetime, until: datetime) -> Evidence:
     arrivals: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     rows = TokenRequest.objects.filter(created_at__gte=since, created_at__lt=until)
     columns = ("site__slug", "created_at", "started_at", "attempts", "status")
-    for slug, *row in rows.order_by("-created_at").values_list(*columns)[:MOST_ROWS]:
+    for slug, *row in _newest(rows, "created_at").values_list(*columns):
         arrivals[slug].append(tuple(row))
     sites = {slug: _of_site(slug, logins[slug], arrivals[slug]) for slug in {*logins, *arrivals}}
     return Evidence(since=since, until=until, sites=dict(sorted(sites.items())))
@@ -123,12 +124,18 @@ def told_logins(*, since: datetime, until: datetime) -> Iterable[tuple[str, Logi
         "slug", "concurrency_at_start", "started_at", "finished_at", "outcome", "error_code",
         "blame",
     )  # fmt: skip
-    for slug, level, began, ended, outcome, code, blame in rows.order_by(
-        "-finished_at"
-    ).values_list(*columns)[:MOST_ROWS]:
+    newest = _newest(rows, "finished_at").values_list(*columns)
+    for slug, level, began, ended, outcome, code, blame in newest:
         ok = outcome == Outcome.SUCCEEDED
         if ok or blame in (Blame.SITE, Blame.NETWORK):
             yield slug, Login(level, (ended - began).total_seconds(), ok, code, blame)
+
+
+def _newest(rows: QuerySet[Any], time: str) -> QuerySet[Any]:
+    """Return the newest MOST_ROWS of each site, so that a busy one does not hide a quiet one."""
+    number = Window(RowNumber(), partition_by="site", order_by=F(time).desc())
+    numbered: QuerySet[Any] = rows.order_by().annotate(number=number)
+    return numbered.filter(number__lte=MOST_ROWS)
 
 
 def level_evidence(concurrency: int, logins: Sequence[Login]) -> LevelEvidence:

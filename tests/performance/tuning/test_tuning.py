@@ -4,7 +4,7 @@ import pytest
 
 from apps.common.errors import BusinessRuleViolated
 from apps.performance.models import LimitChange, TuningBounds
-from apps.performance.services import tuning
+from apps.performance.services import evidence, tuning
 from apps.performance.services.tuning_queueing import servers_for, waiting_share
 from apps.tokens.errors import InvalidCredentials
 from apps.tokens.models import AdmissionLimits, Site
@@ -177,6 +177,18 @@ def test_refreshes_are_not_taken_for_logins(site, account):
         add_login(site, account, asked_s_ago=900 + number, took_s=0.1, refresh=True, by=by)
 
     assert of(site).numbers["logins"] == 0
+
+
+def test_a_busy_site_does_not_hide_a_quiet_one(site, account, monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_ROWS", 15)
+    add_level(site, account, 2, logins=12)
+    busy = make_site("busy")
+    add_level(busy, make_account(busy), 1, logins=20, ago_s=3_000)
+
+    numbers = {one.site: one.numbers for one in tuning.analyze() if one.site}
+
+    assert (numbers[site.slug]["logins"], numbers[site.slug]["requests"]) == (12, 12)
+    assert (numbers["busy"]["logins"], numbers["busy"]["requests"]) == (15, 15)
 
 
 def test_recommendations_keep_to_the_bounds(site, account):
