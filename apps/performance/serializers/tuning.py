@@ -69,6 +69,7 @@ class SimulatedOutput(serializers.Serializer[Any]):
     served = serializers.IntegerField()
     failed = serializers.IntegerField()
     expired = serializers.IntegerField()
+    cancelled = serializers.IntegerField()
     logins = serializers.IntegerField()
     mean_wait_s = serializers.FloatField(allow_null=True)
     p50_wait_s = serializers.FloatField(allow_null=True)

@@ -29,6 +29,7 @@ MOST_REQUESTS: Final = 50_000
 RETRY_S: Final = 2.0
 # Where a site has not one login on record; the same as what callers are told then.
 UNKNOWN_LOGIN_S: Final = 30.0
+FAILED: Final = (Status.FAILED, Status.DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +60,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What came of the requests. Waits in seconds, from asking to the first login."""
+    """What came of the requests. Waits in seconds, from asking to the first login.
+
+    Each of the `requests` is in one of the next four. `cancelled` are those that nobody wanted
+    any more after a login.
+    """
 
     requests: int = 0
     served: int = 0
     failed: int = 0
     expired: int = 0
+    cancelled: int = 0
     logins: int = 0
     mean_wait_s: float | None = None
     p50_wait_s: float | None = None
@@ -96,8 +102,9 @@ class Simulation:
 class _Job:
     """One recorded request: when it asked, and the logins it makes until it ends.
 
-    `refused` is how many of its logins are expected to be, `refusal_ends` the share of the
-    refusals at its site that ended their request.
+    `end` is DONE, FAILED or CANCELLED, unless it waits for too long. `refused` is how many of its
+    logins are expected to be, `refusal_ends` the share of the refusals at its site that ended
+    their request.
     """
 
     site: str
@@ -106,7 +113,7 @@ class _Job:
     background: bool
     dies_s: float
     logins: list[tuple[float, int]]
-    fails: bool
+    end: Status
     refusal_ends: float
     refused: float = 0.0
     step: int = 0
@@ -240,7 +247,7 @@ def _rows(since: datetime, until: datetime) -> list[TokenRequest]:
 
 def _jobs(rows: list[TokenRequest], found: evidence.Evidence) -> list[_Job]:
     made, refused = _logins(rows)
-    failed = {row.pk for row in rows if row.status in (Status.FAILED, Status.DEAD)}
+    failed = {row.pk for row in rows if row.status in FAILED}
     by_refusals = failed & refused.keys() - made.keys()
     ends = _refusals_that_end(rows, refused, by_refusals)
     limits = AdmissionLimits.current()
@@ -257,12 +264,20 @@ def _jobs(rows: list[TokenRequest], found: evidence.Evidence) -> list[_Job]:
             background=row.queue in BACKGROUND,
             dies_s=asked_s + life_s(row.queue, limits),
             logins=made.get(row.pk) or [(usual_s, 1)],
-            # An expired one never got its turn: it might have been served.
-            fails=row.pk in failed - by_refusals,
+            end=_end(row, by_refusals),
             refusal_ends=ends[slug],
         )
         jobs.append(job)
     return jobs
+
+
+def _end(row: TokenRequest, by_refusals: Set[UUID]) -> Status:
+    """Return what a request ends as once it has made its logins."""
+    if row.status == Status.CANCELLED:
+        return Status.CANCELLED
+    # An expired one never got its turn: it might have been served.
+    fails = row.status in FAILED and row.pk not in by_refusals
+    return Status.FAILED if fails else Status.DONE
 
 
 def _logins(
@@ -298,17 +313,18 @@ def _refusals_that_end(
 
 
 def _figures(jobs: list[_Job]) -> Figures:
-    expired = sum(job.expired for job in jobs)
     played = [job for job in jobs if not job.expired]
-    failed = sum(job.fails for job in played)
-    failed += round(sum(min(1, job.refused) * job.refusal_ends for job in played if not job.fails))
+    ends = Counter(job.end for job in played)
+    good = [job for job in played if job.end == Status.DONE]
+    refused = round(sum(min(1, job.refused) * job.refusal_ends for job in good))
     waits = [job.began_s - job.asked_s for job in jobs if job.began_s is not None]
     return _with_waits(
         waits,
         requests=len(jobs),
-        served=len(jobs) - failed - expired,
-        failed=failed,
-        expired=expired,
+        served=len(good) - refused,
+        failed=ends[Status.FAILED] + refused,
+        expired=len(jobs) - len(played),
+        cancelled=ends[Status.CANCELLED],
         logins=sum(job.step for job in jobs),
     )
 
@@ -320,8 +336,9 @@ def _recorded(rows: list[TokenRequest]) -> Figures:
         waits,
         requests=len(rows),
         served=statuses[Status.DONE],
-        failed=statuses[Status.FAILED] + statuses[Status.DEAD],
+        failed=sum(statuses[status] for status in FAILED),
         expired=statuses[Status.EXPIRED],
+        cancelled=statuses[Status.CANCELLED],
         logins=sum(row.attempts for row in rows),
     )
 

@@ -123,6 +123,17 @@ def test_failures_stay_failures(site, account):
     assert simulate(limits(4), 3_600).proposed.failed == 1
 
 
+def test_a_request_cancelled_after_a_login_is_in_one_column_everywhere(site, account):
+    burst(site, account, 3)
+    left = TokenRequest.objects.first()
+    TokenRequest.objects.filter(pk=left.pk).update(status=Status.CANCELLED)
+
+    found = simulate(limits(4), 3_600)
+
+    for figures in (found.recorded, found.present, found.proposed, found.by_site[site.slug]):
+        assert (figures.requests, figures.served, figures.cancelled) == (3, 2, 1)
+
+
 def test_refusals_are_the_limits_doing_and_not_played_again(site, account):
     """At three at once half were refused: under a limit of one, none would have been."""
     add_level(site, account, 1, logins=20, ago_s=3_500)

@@ -13,7 +13,8 @@ from apps.performance.services import simulation
 from apps.performance.services.simulation import Figures
 
 HEADS = (
-    "requests", "served", "failed", "expired", "logins", "mean wait", "p50", "p95", "longest",
+    "requests", "served", "failed", "expired", "cancelled", "logins", "mean wait", "p50", "p95",
+    "longest",
 )  # fmt: skip
 
 
@@ -80,7 +81,10 @@ class Command(BaseCommand):
 
 
 def _cells(figures: Figures) -> list[str]:
-    counts = (figures.requests, figures.served, figures.failed, figures.expired, figures.logins)
+    counts = (
+        figures.requests, figures.served, figures.failed, figures.expired, figures.cancelled,
+        figures.logins,
+    )  # fmt: skip
     waits = (figures.mean_wait_s, figures.p50_wait_s, figures.p95_wait_s, figures.max_wait_s)
     return [
         *(str(n) for n in counts),
