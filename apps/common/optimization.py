@@ -52,13 +52,17 @@ class StepOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What a step did: one sentence, numbers by name, and plain data as `details`."""
+    """What a step did: one sentence, numbers by name, and plain data as `details`.
+
+    `lines` are for who reads the sentence and wants to know more, one thing each.
+    """
 
     name: str
     ok: bool
     summary: str
     counts: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
 
 
 StepFunction = Callable[[StepOptions], StepReport]

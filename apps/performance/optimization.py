@@ -1,12 +1,10 @@
 """The performance app's steps of upkeep."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
 from apps.common.optimization import StepOptions, StepReport, register_step
 from apps.performance.services import health, keeping, resetting, tuning
-from apps.performance.services.tuning import Recommendation
 
 BY: Final = "optimize_performance"
 BUDGET_S: Final = 60.0
@@ -44,16 +42,11 @@ def concurrency(options: StepOptions) -> StepReport:
     return StepReport(
         name=name,
         ok=True,
-        summary=f"{_sentence(found)} ({len(wanted)} changes recommended, {verb})",
+        summary=f"{len(wanted)} of {len(found)} limits should change, {verb}.",
         counts={"limits": len(found), "recommended": len(wanted), "applied": applied},
         details={"recommendations": [asdict(one) for one in found]},
+        lines=tuple(f"{one.site or 'all sites'}: {one.reason}" for one in found),
     )
-
-
-def _sentence(found: Sequence[Recommendation]) -> str:
-    """Return what to change, or that all may stay."""
-    lines = [f"{one.site or 'all sites'}: {one.reason}" for one in found if one.changes]
-    return " ".join(lines) or "Every limit may stay as it is."
 
 
 @register_step("performance.health", order=90, flag="health_check")

@@ -107,5 +107,6 @@ def _write(to: OutputWrapper | TextIO, line: str) -> None:
 
 
 def line_of(report: StepReport) -> str:
-    """Return what a step did in one line."""
-    return f"{'ok  ' if report.ok else 'FAIL'} {report.name}: {report.summary}"
+    """Return what a step did in one line, and below it what more there is to tell."""
+    told = f"{'ok  ' if report.ok else 'FAIL'} {report.name}: {report.summary}"
+    return "\n     ".join((told, *report.lines))

@@ -121,7 +121,7 @@ def run(
 def run_scheduled(
     flags: list[str], *, archive_to: str | None = None, **options: Any
 ) -> dict[str, str]:
-    """Do what a schedule asks for; return step → summary. Raises if a step failed.
+    """Do what a schedule asks for; return step → what it told. Raises if a step failed.
 
     `options` are those of StepOptions, as the admin shows and takes them. Another run at the
     same time is no failure, and is told.
@@ -134,7 +134,7 @@ def run_scheduled(
     failed = [report for report in reports if not report.ok]
     if failed:
         raise RuntimeError("; ".join(f"{one.name}: {one.summary}" for one in failed))
-    return {report.name: report.summary for report in reports}
+    return {report.name: " ".join((report.summary, *report.lines)) for report in reports}
 
 
 @contextmanager

@@ -129,6 +129,18 @@ def test_limits_are_only_suggested_unless_told_to_apply():
     assert LimitChange.objects.get().by == NAME
 
 
+def test_each_limit_has_a_line_with_its_reason_also_where_it_stays():
+    make_site("quiet", max_concurrent=4)
+
+    lines = run("--optimize-concurrency").splitlines()
+
+    assert lines == [
+        "ok   performance.concurrency: 0 of 2 limits should change, none applied.",
+        "     quiet: Keep 4: fewer than 12 logins at any level so far.",
+        "     all sites: Keep 3: no logins in the window.",
+    ]
+
+
 def test_metrics_are_shown_from_now_on():
     run("--reset-metrics")
 
