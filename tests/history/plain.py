@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from datetime import timedelta
+from datetime import timezone
 
 from apps.history.contracts import Figures, Grouping
 from apps.history.models import TokenAcquisitionHistory
@@ -33,10 +33,9 @@ def key(row, grouping, zone):
     if grouping is Grouping.DAY:
         return "", local.date().isoformat()
     if grouping is Grouping.HOUR:
-        # By hand, because replace(minute=0) would move a time into the other half of a fold.
-        past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        start = (row.finished_at - past).astimezone(zone)
-        return "", start.isoformat(timespec="minutes")
+        # At its own offset, because replace(minute=0) would take the one in force by then.
+        own = local.astimezone(timezone(local.utcoffset()))
+        return "", own.replace(minute=0).isoformat(timespec="minutes")
     return "", getattr(row, grouping.value)
 
 

@@ -16,7 +16,10 @@ from tests.history.factories import make_record
 START = datetime(2026, 9, 20, 7, 13, tzinfo=UTC)
 END = datetime(2026, 11, 12, 9, 30, tzinfo=UTC)
 LATER = datetime(2026, 11, 20, tzinfo=UTC)
-ZONES = ["UTC", "Asia/Shanghai", "Asia/Kolkata", "America/New_York", "Australia/Lord_Howe"]
+ZONES = [
+    "UTC", "Asia/Shanghai", "Asia/Kolkata", "America/New_York", "Australia/Lord_Howe",
+    "Pacific/Chatham",
+]  # fmt: skip
 
 
 def random_record(chance: random.Random, **changes):
@@ -136,6 +139,47 @@ def test_the_last_thousandth_of_an_hour_stays_in_its_hour(db):
         (hour,) = services.statistics(window).groups[Grouping.HOUR]
         assert hour.key == "2026-10-08T03:00+00:00"
         services.roll_up(at=LATER)
+
+
+@pytest.mark.parametrize(
+    ("zone", "change", "hours"),
+    [
+        (
+            "Australia/Lord_Howe",
+            datetime(2026, 10, 3, 15, 30, tzinfo=UTC),
+            ["2026-10-04T01:00+10:30", "2026-10-04T02:00+11:00", "2026-10-04T03:00+11:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            datetime(2026, 4, 4, 15, 0, tzinfo=UTC),
+            ["2026-04-05T01:00+11:00", "2026-04-05T01:00+10:30", "2026-04-05T02:00+10:30"],
+        ),
+        (
+            "Pacific/Chatham",
+            datetime(2026, 9, 26, 14, 0, tzinfo=UTC),
+            ["2026-09-27T02:00+12:45", "2026-09-27T03:00+13:45", "2026-09-27T04:00+13:45"],
+        ),
+        (
+            "Pacific/Chatham",
+            datetime(2026, 4, 4, 14, 0, tzinfo=UTC),
+            ["2026-04-05T03:00+13:45", "2026-04-05T02:00+12:45", "2026-04-05T03:00+12:45"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_change_of_offset_within_an_hour_parts_it(db, zone, change, hours, rolled):
+    for minutes in (-10, 10, 40):
+        services.record(make_record(finished_at=change + timedelta(minutes=minutes)))
+    if rolled:
+        services.roll_up(at=LATER)
+    window = Window(
+        start=change - timedelta(days=2),
+        end=change + timedelta(days=2),
+        zone=ZoneInfo(zone),
+        groups=frozenset({Grouping.HOUR}),
+    )
+    assert [hour.key for hour in services.statistics(window).groups[Grouping.HOUR]] == hours
+    assert_equals_plain(window)
 
 
 def test_an_open_day_is_not_rolled_up(db):

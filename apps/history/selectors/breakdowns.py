@@ -1,7 +1,6 @@
 """The figures of a window, read from the largest periods that are rolled up."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet
@@ -64,8 +63,10 @@ def by_time(window: Window, known: Vouched, grouping: Grouping) -> dict[str, Row
         sources.append((_facts(window, spans), at))
     if spans.days:
         sources.append(_timed_cells(window, spans.days, found, by_day=by_day))
-    name = _day_name if by_day else _hour_name
-    return {name(at, window): row for at, row in sorted(sums.by_time(sources).items())}
+    in_order = sorted(sums.by_time(sources).items())
+    if by_day:
+        return {day_start(day).date().isoformat(): row for day, row in in_order}
+    return {local_time.hour_name(at, window.zone): row for at, row in in_order}
 
 
 def spreads(window: Window, known: Vouched) -> tuple[Counter[int], Counter[int]]:
@@ -134,12 +135,3 @@ def _within(days: tuple[int, ...], each: int) -> Q:
             condition |= Q(period__gte=first * each, period__lt=(day + 1) * each)
             first = following if following is not None else first
     return condition
-
-
-def _day_name(day: int, window: Window) -> str:
-    return day_start(day).date().isoformat()
-
-
-def _hour_name(epoch_s: int, window: Window) -> str:
-    at = datetime.fromtimestamp(epoch_s, UTC).astimezone(window.zone)
-    return at.isoformat(timespec="minutes")

@@ -1,12 +1,14 @@
 """Local days and hours as SQL, without a function call a row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db.models import BigIntegerField, Case, F, Func, IntegerField, Value, When
+from django.db.models import BigIntegerField, Case, F, Func, Value, When
 from django.db.models.expressions import Combinable
+from django.db.models.functions import Greatest
 
 from apps.history.periods import EPOCH, HOUR, hour_of
 
@@ -16,8 +18,9 @@ HOUR_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """What to add to UTC, in seconds, for times before `until`."""
+    """What to add to UTC, in seconds, for times in [since, until)."""
 
+    since: datetime
     until: datetime
     seconds: int
 
@@ -40,15 +43,15 @@ class EpochSeconds(Func):
 def offsets(zone: ZoneInfo, start: datetime, end: datetime) -> list[Offset]:
     """Return the offsets in force between two times, in order; changes found to the second."""
     found: list[Offset] = []
-    at, current = start, _offset(zone, start)
+    since, at, current = start, start, _offset(zone, start)
     while at < end:
         ahead = min(at + timedelta(days=1), end)
         if _offset(zone, ahead) != current:
             change = _change(zone, at, ahead)
-            found.append(Offset(until=change, seconds=current))
-            current = _offset(zone, change)
+            found.append(Offset(since=since, until=change, seconds=current))
+            since, current = change, _offset(zone, change)
         at = ahead
-    found.append(Offset(until=datetime.max.replace(tzinfo=UTC), seconds=current))
+    found.append(Offset(since=since, until=datetime.max.replace(tzinfo=UTC), seconds=current))
     return found
 
 
@@ -62,28 +65,46 @@ def on_whole_hours(found: list[Offset]) -> bool:
 
 def day_of_cells(found: list[Offset]) -> Combinable:
     """Return the local day (days since 1970) of an hour cell."""
-    hours = _by_offset(found, "period__lt", hour_of, lambda seconds: seconds // HOUR_S)
+    hours = _by_offset(found, "period__lt", hour_of, lambda offset: offset.seconds // HOUR_S)
     return (F("period") + hours) / Value(24)
 
 
 def day_of_facts(found: list[Offset]) -> Combinable:
     """Return the local day (days since 1970) of a fact."""
-    seconds = _by_offset(found, "finished_at__lt", lambda at: at, lambda seconds: seconds)
+    seconds = _of_facts(found, lambda offset: offset.seconds)
     return (EpochSeconds("finished_at") + seconds) / Value(DAY_S)
 
 
 def hour_of_facts(found: list[Offset]) -> Combinable:
-    """Return the start of a fact's local hour, in seconds since 1970."""
-    shift = _by_offset(found, "finished_at__lt", lambda at: at, lambda seconds: seconds % HOUR_S)
-    return (EpochSeconds("finished_at") + shift) / Value(HOUR_S) * Value(HOUR_S) - shift
+    """Return when a fact's local hour begins, in seconds since 1970.
+
+    Where the offset changes within an hour of the clock, a part with an offset of its own begins.
+    """
+    shift = _of_facts(found, lambda offset: offset.seconds % HOUR_S)
+    begins = (EpochSeconds("finished_at") + shift) / Value(HOUR_S) * Value(HOUR_S) - shift
+    since = _of_facts(found, lambda offset: int(offset.since.timestamp()))
+    return Greatest(begins, since, output_field=BigIntegerField())
 
 
-def _by_offset(found: list[Offset], lookup: str, until: Any, value: Any) -> Combinable:
-    last = Value(value(found[-1].seconds), output_field=IntegerField())
+def hour_name(epoch_s: int, zone: ZoneInfo) -> str:
+    """Return the hour of the clock at this time, with its offset: 2026-03-01T14:00+08:00."""
+    at = datetime.fromtimestamp(epoch_s, UTC).astimezone(zone).isoformat(timespec="minutes")
+    # As text: replace(minute=0) may find another offset in force.
+    return f"{at[:14]}00{at[16:]}"
+
+
+def _of_facts(found: list[Offset], value: Callable[[Offset], int]) -> Combinable:
+    return _by_offset(found, "finished_at__lt", lambda at: at, value)
+
+
+def _by_offset(
+    found: list[Offset], lookup: str, until: Any, value: Callable[[Offset], int]
+) -> Combinable:
+    last = Value(value(found[-1]), output_field=BigIntegerField())
     if len(found) == 1:
         return last
-    whens = [When(**{lookup: until(o.until), "then": Value(value(o.seconds))}) for o in found[:-1]]
-    return Case(*whens, default=last, output_field=IntegerField())
+    whens = [When(**{lookup: until(o.until), "then": Value(value(o))}) for o in found[:-1]]
+    return Case(*whens, default=last, output_field=BigIntegerField())
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> int:
