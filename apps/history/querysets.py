@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Max, Min, Q
 
 if TYPE_CHECKING:
     from apps.history.models import TokenAcquisitionHistory
@@ -19,6 +19,14 @@ class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
 
     def finished_before(self, end: datetime) -> Self:
         return self.filter(finished_at__lt=end)
+
+    def ends(self) -> tuple[datetime | None, datetime | None]:
+        """Return when the oldest and the newest record finished; None without records."""
+        # Two queries: SQLite leaps to either end of an index, but reads all of it for both.
+        rows = self.order_by()
+        oldest: datetime | None = rows.aggregate(at=Min("finished_at"))["at"]
+        newest: datetime | None = rows.aggregate(at=Max("finished_at"))["at"]
+        return oldest, newest
 
     def of(self, *, site: str = "", account: str = "") -> Self:
         """Records of a site, of an account, or of both; "" means all."""

@@ -8,6 +8,7 @@ from apps.common.errors import ValidationFailed
 from apps.history import services
 from apps.history.contracts import Figures, Grouping, HistoryStatus, Window
 from apps.history.models import Level, Rollup, TokenAcquisitionHistory
+from apps.history.selectors import breakdowns, local_time
 from apps.history.services.recording import to_row
 from tests.history import plain
 from tests.history.factories import make_record
@@ -195,6 +196,46 @@ def test_a_record_with_a_broken_clock_does_not_roll_up_centuries(db):
     assert Rollup.objects.count() == 0
     window = Window(start=datetime(1970, 1, 1, tzinfo=UTC), end=LATER)
     assert services.statistics(window).summary.total == 2
+
+
+@pytest.fixture
+def asked_days(monkeypatch) -> list[int]:
+    """The days of every stretch of time that is gone through day by day."""
+    days = []
+
+    def spied(real, first):
+        def spy(*arguments, **options):
+            start, end = arguments[first : first + 2]
+            days.append((end - start).days)
+            return real(*arguments, **options)
+
+        return spy
+
+    monkeypatch.setattr(breakdowns, "cover", spied(breakdowns.cover, 0))
+    monkeypatch.setattr(local_time, "offsets", spied(local_time.offsets, 1))
+    return days
+
+
+CENTURIES = Window(
+    start=datetime(1970, 1, 1, tzinfo=UTC),
+    end=datetime(2200, 1, 1, tzinfo=UTC),
+    zone=ZoneInfo("America/New_York"),
+    groups=frozenset(Grouping),
+)
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_window_of_centuries_costs_no_more_than_what_is_in_it(facts, asked_days, rolled):
+    if rolled:
+        services.roll_up(at=LATER)
+    assert_equals_plain(CENTURIES)
+    assert services.statistics(CENTURIES).window == CENTURIES
+    assert max(asked_days) <= (LATER - START).days + 31
+
+
+def test_a_window_of_centuries_without_a_record_costs_nothing(db, asked_days):
+    assert services.statistics(CENTURIES).summary == Figures()
+    assert max(asked_days) == 0
 
 
 def test_an_empty_window_is_refused():

@@ -1,17 +1,19 @@
 """Splits a window into periods that cells answer for, and stretches that only facts can answer."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from django.db.models import Q
 
-from apps.history.models import Level, Rollup
+from apps.history.contracts import Window
+from apps.history.models import Level, Rollup, TokenAcquisitionHistory
 from apps.history.periods import (
     EPOCH,
     day_of,
     day_start,
     days_of_month,
     month_of,
+    month_start,
 )
 
 
@@ -56,6 +58,26 @@ def vouched(start: datetime, end: datetime) -> Vouched:
         months=frozenset(period for level, period in rows if level == Level.MONTH),
         days=frozenset(period for level, period in rows if level == Level.DAY),
     )
+
+
+def filled(window: Window, known: Vouched) -> Window:
+    """Return the part of a window from its first to its last fact or period vouched for.
+
+    A window may last millennia, and its days are gone through one by one.
+    """
+    stretches = []
+    facts = TokenAcquisitionHistory.objects.finished_between(window.start, window.end)
+    oldest, newest = facts.ends()
+    if oldest is not None and newest is not None:
+        stretches.append((oldest, newest + timedelta(microseconds=1)))
+    if known.days:
+        stretches.append((day_start(min(known.days)), day_start(max(known.days) + 1)))
+    if known.months:
+        stretches.append((month_start(min(known.months)), month_start(max(known.months) + 1)))
+    if not stretches:
+        return replace(window, start=window.end)
+    starts, ends = zip(*stretches, strict=True)
+    return replace(window, start=max(window.start, min(starts)), end=min(window.end, max(ends)))
 
 
 def cover(start: datetime, end: datetime, known: Vouched, *, months: bool = True) -> Cover:

@@ -14,7 +14,7 @@ from apps.history.contracts import (
 )
 from apps.history.scale import percentiles
 from apps.history.selectors import breakdowns, sums
-from apps.history.selectors.cover import vouched
+from apps.history.selectors.cover import filled, vouched
 from apps.history.selectors.snapshot import snapshot
 from apps.history.selectors.sums import Key, Row
 
@@ -29,12 +29,13 @@ def statistics(window: Window) -> Statistics:
         raise ValidationFailed("A window has a start before its end, both with a time zone.")
     with snapshot():
         known = vouched(window.start, window.end)
-        statuses = breakdowns.by_status(window, known)
+        part = filled(window, known)
+        statuses = breakdowns.by_status(part, known)
         keys = _keys(window)
-        names = breakdowns.by_name(window, known, keys) if keys else {}
-        total_spread, login_spread = breakdowns.spreads(window, known)
+        names = breakdowns.by_name(part, known, keys) if keys else {}
+        total_spread, login_spread = breakdowns.spreads(part, known)
         timed = {
-            grouping: breakdowns.by_time(window, known, grouping)
+            grouping: breakdowns.by_time(part, known, grouping)
             for grouping in (Grouping.DAY, Grouping.HOUR)
             if grouping in window.groups
         }
