@@ -13,7 +13,8 @@ from django.db import connection, transaction
 from apps.history import partitions, services
 from apps.history.contracts import Grouping, Window
 from apps.history.models import Level, Rollup, TokenAcquisitionHistory
-from apps.history.periods import day_of
+from apps.history.periods import day_of, month_of
+from apps.history.querysets import HistoryQuerySet
 from tests.history import plain
 from tests.history.factories import NOON, make_record
 
@@ -149,3 +150,67 @@ def test_statistics_see_one_moment_and_keep_no_writer_waiting(monkeypatch):
     assert sum(day.figures.total for day in answer.groups[Grouping.DAY]) == 1
     monkeypatch.setattr(breakdowns, "spreads", real)
     assert services.statistics(WINDOW).summary.total == 2
+
+
+@pytest.fixture
+def march():
+    """On PostgreSQL, a partition with ten records in cells, and one that is in none."""
+    if connection.vendor != "postgresql":
+        pytest.skip("partitions are of PostgreSQL")
+    month = month_of(NOON)
+    partitions.ensure([month])
+    for _ in range(10):
+        services.record(make_record())
+    services.roll_up(at=NOON + timedelta(days=2), budget_s=60)
+    services.record(make_record(finished_at=NOON - timedelta(days=1)))
+    yield month
+    partitions.drop(month, only_if=None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_month_is_not_dropped_from_under_an_answer(march, monkeypatch):
+    real, reports = HistoryQuerySet.ends, []
+
+    def clean_up() -> None:
+        try:
+            reports.append(services.cleanup(1, at=LATER))
+        finally:
+            connection.close()
+
+    def clean_up_meanwhile(rows):
+        cleaner = threading.Thread(target=clean_up)
+        cleaner.start()
+        cleaner.join()
+        return real(rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partitions, "LOCK_TIMEOUT_MS", 20)
+        # Called after what is vouched for has been read, before any fact is.
+        patch.setattr(HistoryQuerySet, "ends", clean_up_meanwhile)
+        answer = services.statistics(WINDOW)
+    assert answer.summary.total == 11
+    assert [line.figures.total for line in answer.groups[Grouping.ACCOUNT]] == [11]
+    assert [(report.deleted, report.partitions_dropped) for report in reports] == [(11, ())]
+    assert_exact()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_that_waited_for_a_month_to_be_dropped_is_of_the_time_after(march):
+    dropped = threading.Event()
+
+    def drop() -> None:
+        try:
+            with transaction.atomic():
+                partitions.drop(march, only_if=None)
+                dropped.set()
+                time.sleep(0.3)  # the answer must find us uncommitted
+        finally:
+            connection.close()
+
+    dropper = threading.Thread(target=drop)
+    dropper.start()
+    assert dropped.wait(60)
+    answer = services.statistics(WINDOW)
+    dropper.join()
+    assert answer.summary.total == 0
+    assert_exact()
