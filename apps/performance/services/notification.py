@@ -151,6 +151,9 @@ def _deliver(row: NotificationDelivery) -> None:
     if not row.channel.enabled:
         _give_up(row, "the channel is switched off")
         return
+    if row.attempts > ATTEMPTS:
+        _give_up(row, "its senders died or failed without a word")
+        return
     try:
         sending.send(row.channel, _to_send(row))
     except NotSent as error:

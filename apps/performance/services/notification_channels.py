@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
@@ -13,6 +14,7 @@ from apps.performance.models.alerts import ChannelKind
 
 WITHOUT_ADDRESS: Final = frozenset({ChannelKind.LOG, ChannelKind.MAIL})
 LONGEST_URL: Final = 2_000
+LONGEST_HOST: Final = 253  # RFC 1035, 2.3.4, without the length bytes at both ends
 
 
 def save(channel: NotificationChannel, *, url: str = "", secret: str | None = None) -> None:
@@ -66,8 +68,19 @@ def url_problem(url: str) -> str:
         return "Must begin with https:// or http:// and name a host."
     if parts.username or parts.password or parts.fragment:
         return "Must not hold a user, a password or a fragment."
-    bad = len(url) > LONGEST_URL or any(c.isspace() or ord(c) < 32 for c in url)
-    return "Must not hold spaces, and at most 2,000 characters." if bad else ""
+    if len(url) > LONGEST_URL or any(c.isspace() or ord(c) < 32 for c in url):
+        return "Must not hold spaces, and at most 2,000 characters."
+    return "" if _has_a_real_host(url) else "Its host cannot be the name of one."
+
+
+def _has_a_real_host(url: str) -> bool:
+    """Say whether whoever sends can read the host (punycode) and ask a name server for it."""
+    try:
+        parts = httpx.URL(url)
+        name = parts.host and parts.raw_host.decode("ascii").encode("idna")
+    except (ValueError, httpx.InvalidURL):  # IDNAError is a ValueError
+        return False
+    return 0 < len(name) <= LONGEST_HOST
 
 
 def _before(channel: NotificationChannel) -> Mapping[str, Any]:

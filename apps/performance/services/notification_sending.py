@@ -12,6 +12,7 @@ from django.core.mail import EmailMessage
 
 from apps.common.crypto import CannotOpen
 from apps.common.redaction import guard, redact_text
+from apps.common.texts import storable
 from apps.performance.models.alerts import ChannelKind, NotificationChannel
 from apps.performance.services import notification_formats as formats
 from apps.performance.services.notification_formats import Notice, Request
@@ -35,7 +36,7 @@ class NotSent(Exception):
 
     def __init__(self, message: str, *, for_good: bool, wait_s: float = 0.0) -> None:
         self.for_good, self.wait_s = for_good, wait_s
-        super().__init__(redact_text(message)[:300])
+        super().__init__(storable(redact_text(message))[:300])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,19 @@ class Answer:
 
 
 def send(channel: NotificationChannel, notice: Notice) -> None:
-    """Send now. Raises NotSent."""
+    """Send now. Raises NotSent, whatever went wrong."""
+    try:
+        _send(channel, notice)
+    except NotSent:
+        raise
+    except Exception as error:
+        log.exception("notice_not_sendable", channel=channel.name)
+        # What cannot be written now cannot be written later.
+        for_good = isinstance(error, ValueError | httpx.InvalidURL)
+        raise NotSent(type(error).__name__, for_good=for_good) from None
+
+
+def _send(channel: NotificationChannel, notice: Notice) -> None:
     if channel.kind == ChannelKind.LOG:
         log.warning(
             "alert_notice", channel=channel.name, title=notice.title, notice=dict(notice.data)
@@ -86,7 +99,7 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
             answer = asyncio.run(_exchange(request, tls))
         except TimeoutError:
             raise NotSent(f"no answer within {PATIENCE_S:g} s", for_good=False) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, OSError) as error:
             raise NotSent(type(error).__name__, for_good=False) from None
         _check(channel.kind, answer)
 

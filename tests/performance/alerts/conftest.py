@@ -10,10 +10,12 @@ from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.access.journal import JOURNAL
 from apps.access.keycache import CACHE
 from apps.access.services import issue_key
-from apps.performance.models import AlertRule, NotificationChannel
+from apps.common.clock import database_now
+from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import Severity
 from apps.performance.services import evaluation
 from apps.performance.services.alert_rules import NOTHING, Reading
+from tests.performance.alerts import receivers
 from tests.tokens.api.conftest import Api
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday
@@ -94,6 +96,33 @@ def make_channel():
         return channel
 
     return make
+
+
+@pytest.fixture
+def opened(watch, make_rule):
+    """Open an alert, which writes a notice for every channel there is; due now."""
+
+    def make(name="Mean time"):
+        make_rule(name=name)
+        watch.sees(130.0)
+        due_again()
+        return Alert.objects.get()
+
+    return make
+
+
+@pytest.fixture
+def server():
+    with receivers.receiving(receivers.webhook) as found:
+        yield found
+
+
+def the_notice():
+    return NotificationDelivery.objects.get()
+
+
+def due_again():
+    NotificationDelivery.objects.update(not_before=database_now() - timedelta(seconds=1))
 
 
 @pytest.fixture

@@ -156,7 +156,9 @@ def test_changing_a_channel_keeps_its_secret(api):
 @pytest.mark.parametrize(
     "url",
     ["", "ftp://a.example/", "https://", "https://user:secret-word@a.example/", "https://a b/",
-     "https://[", "https://a.example:0/", "https://a.example:99999/"],
+     "https://[", "https://a.example:0/", "https://a.example:99999/", "https://xn--zzzzzz99999/",
+     "https://a..example/", f"https://{'a' * 64}.example/", f"https://{'a.' * 200}example/",
+     "https://1.2.3.444/"],
 )  # fmt: skip
 def test_an_address_nothing_can_be_sent_to_is_refused_and_not_repeated(api, url):
     answer = api().post(PATH + "channels", HOOK | {"url": url})

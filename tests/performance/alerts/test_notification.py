@@ -10,41 +10,14 @@ from django.core import mail
 from django.db import connection
 
 from apps.common.clock import database_now
-from apps.performance.models import Alert, NotificationChannel, NotificationDelivery
+from apps.performance.models import NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import DeliveryStatus
 from apps.performance.services import notification, notification_sending
-from tests.performance.alerts import receivers
+from tests.performance.alerts.conftest import due_again, the_notice
 from tests.performance.alerts.receivers import ADDRESSES, JUDGES, KEY, SECRET, receiving
 
 KINDS = sorted(JUDGES)
 SIGNED = ["dingtalk", "feishu", "webhook"]
-
-
-@pytest.fixture
-def opened(watch, make_rule):
-    """Open an alert, which writes a notice for every channel there is; due now."""
-
-    def make(name="Mean time"):
-        make_rule(name=name)
-        watch.sees(130.0)
-        NotificationDelivery.objects.update(not_before=database_now() - timedelta(seconds=1))
-        return Alert.objects.get()
-
-    return make
-
-
-@pytest.fixture
-def server():
-    with receiving(receivers.webhook) as found:
-        yield found
-
-
-def the_notice():
-    return NotificationDelivery.objects.get()
-
-
-def due_again():
-    NotificationDelivery.objects.update(not_before=database_now() - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

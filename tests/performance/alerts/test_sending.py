@@ -1,0 +1,78 @@
+"""What cannot be sent: bad addresses, hostile answers, whatever else goes wrong."""
+
+import pytest
+
+from apps.performance.models import NotificationChannel
+from apps.performance.models.alerts import DeliveryStatus
+from apps.performance.services import notification, notification_sending
+from apps.performance.services.notification_sending import NotSent
+from tests.performance.alerts.conftest import due_again, the_notice
+from tests.performance.alerts.receivers import ADDRESSES, SECRET, receiving
+
+BAD_HOST = "http://xn--zzzzzz99999/x"
+
+
+@pytest.fixture
+def stored_before(make_channel):
+    """A channel whose address nobody would take now."""
+    channel = make_channel("webhook", url="https://hooks.example/x", secret=SECRET)
+    channel.secrets = {"url": BAD_HOST, "secret": SECRET}
+    channel.save()
+    return channel
+
+
+def test_an_address_that_cannot_be_written_is_given_up_at_once(stored_before, opened):
+    opened()
+
+    notification.deliver_due()
+
+    assert (the_notice().status, the_notice().attempts) == (DeliveryStatus.FAILED, 1)
+    assert the_notice().error == "IDNAError"
+
+
+def test_a_test_notice_to_such_an_address_says_so(stored_before):
+    assert notification.send_test(stored_before, by="anna") == "IDNAError"
+
+
+@pytest.mark.parametrize("words", [r"bad \u0000 sign", r"bad \ud800 sign"])
+def test_what_a_robot_says_can_be_stored(words, make_channel, opened):
+    answer = b'{"errcode":310000,"errmsg":"%s"}' % words.encode()
+    with receiving(lambda *_: (200, answer, False)) as server:
+        make_channel("dingtalk", url=server.url + ADDRESSES["dingtalk"], secret=SECRET)
+        opened()
+
+        notification.deliver_due()
+
+    assert "\0" not in the_notice().error
+    assert "\0" not in NotificationChannel.objects.get().last_failure
+    assert the_notice().error
+
+
+def test_no_error_text_holds_what_a_database_refuses():
+    assert str(NotSent("bad \0 sign \ud800", for_good=True)) == "bad  sign "
+
+
+def test_what_nobody_foresaw_is_repeated_and_given_up(make_channel, opened, monkeypatch):
+    def fails(*_):
+        raise LookupError("secret-word")
+
+    monkeypatch.setattr(notification_sending, "_post", fails)
+    make_channel("slack", url="https://hooks.example/x")
+    opened()
+
+    notification.deliver_due()
+
+    assert (the_notice().status, the_notice().error) == (DeliveryStatus.WAITING, "LookupError")
+
+
+def test_senders_that_die_do_not_try_for_ever(server, make_channel, opened):
+    make_channel("webhook", url=server.url, secret=SECRET)
+    opened()
+    for _ in range(notification.ATTEMPTS):
+        notification._take()  # and then it dies
+        due_again()
+
+    notification.deliver_due()
+
+    assert server.seen_paths == []
+    assert the_notice().status == DeliveryStatus.FAILED
