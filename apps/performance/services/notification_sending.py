@@ -10,6 +10,7 @@ import httpx
 import structlog
 from django.core.mail import EmailMessage
 
+from apps.common import detached
 from apps.common.crypto import CannotOpen
 from apps.common.redaction import guard, redact_text
 from apps.common.texts import storable
@@ -22,6 +23,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # All of it: name, connection, sending and reading. The senders' lease is longer.
 PATIENCE_S: Final = 10.0
+# A mail takes several exchanges, of EMAIL_TIMEOUT at most each; one left too early comes twice.
+MAIL_PATIENCE_S: Final = 30.0
 ANSWER_BYTES: Final = 16 * 1024
 SHORTEST_KEY: Final = 8
 LONGEST_WAIT_S: Final = 3_600.0
@@ -77,7 +80,9 @@ def _mail(channel: NotificationChannel, notice: Notice) -> None:
     headers = {"Message-ID": f"<{notice.id}@latchkey>", "Auto-Submitted": "auto-generated"}
     message = EmailMessage(notice.title, text, to=channel.recipients, headers=headers)
     try:
-        message.send()
+        detached.begin(message.send).result(MAIL_PATIENCE_S)
+    except TimeoutError:
+        raise NotSent("mail: not taken in time", for_good=False) from None
     except OSError as error:  # smtplib's errors are of this kind too
         raise NotSent(f"mail: {type(error).__name__}", for_good=False) from None
 
@@ -96,7 +101,7 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
         # Made before the clock runs: reading the certificates takes seconds on a busy machine.
         tls = shared_ssl_context()
         try:
-            answer = asyncio.run(_exchange(request, tls))
+            answer = detached.run(_exchange(request, tls))
         except TimeoutError:
             raise NotSent(f"no answer within {PATIENCE_S:g} s", for_good=False) from None
         except (httpx.HTTPError, OSError) as error:

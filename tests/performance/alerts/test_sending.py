@@ -1,5 +1,8 @@
 """What cannot be sent: bad addresses, hostile answers, whatever else goes wrong."""
 
+import threading
+import time
+
 import pytest
 
 from apps.performance.models import NotificationChannel
@@ -10,6 +13,7 @@ from tests.performance.alerts.conftest import due_again, the_notice
 from tests.performance.alerts.receivers import ADDRESSES, SECRET, receiving
 
 BAD_HOST = "http://xn--zzzzzz99999/x"
+HANGS_S = 20.0
 
 
 @pytest.fixture
@@ -76,3 +80,33 @@ def test_senders_that_die_do_not_try_for_ever(server, make_channel, opened):
 
     assert server.seen_paths == []
     assert the_notice().status == DeliveryStatus.FAILED
+
+
+def test_a_resolver_that_hangs_holds_up_nobody(make_channel, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(notification_sending, "PATIENCE_S", 0.2)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: over.wait(HANGS_S) and [])
+    channel = make_channel("webhook", url="https://hooks.example/x", secret=SECRET)
+    began = time.monotonic()
+
+    problem = notification.send_test(channel, by="anna")
+
+    took_s = time.monotonic() - began
+    over.set()
+    assert problem == "no answer within 0.2 s"
+    assert took_s < HANGS_S / 2
+
+
+def test_a_mail_server_that_hangs_holds_up_nobody(make_channel, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(notification_sending, "MAIL_PATIENCE_S", 0.2)
+    monkeypatch.setattr("django.core.mail.EmailMessage.send", lambda *_: over.wait(HANGS_S))
+    channel = make_channel("mail", recipients=["ops@example.org"])
+    began = time.monotonic()
+
+    problem = notification.send_test(channel, by="anna")
+
+    took_s = time.monotonic() - began
+    over.set()
+    assert problem == "mail: not taken in time"
+    assert took_s < HANGS_S / 2
