@@ -14,7 +14,7 @@ import orjson
 from django.db import models
 from django.db.models import signals
 
-from apps.common.crypto import keyring
+from apps.common.crypto import CannotOpen, keyring
 
 _RAW: Final = "_raw_save"
 
@@ -24,6 +24,17 @@ class Sealed:
     """An encrypted value as it lies in the database."""
 
     data: bytes = field(repr=False)
+
+
+def readable(row: models.Model, name: str) -> Any:
+    """Return a secret of a row; None if it has none, or none that can be opened (a lost key).
+
+    For who shows what there is, or puts something new in its place.
+    """
+    try:
+        return getattr(row, name)
+    except CannotOpen:
+        return None
 
 
 class EncryptedJSONField(models.BinaryField):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -137,17 +137,22 @@ class ChannelInput(_Strict):
 class ChannelOutput(RowOutput[NotificationChannel]):
     minimum_severity = SeverityField()
     has_secret = serializers.SerializerMethodField()
+    is_lost = serializers.SerializerMethodField()
 
     class Meta:
         model = NotificationChannel
         fields = [
-            "id", *_CHANNEL_FIELDS, "host", "has_secret", "last_success_at", "last_failure_at",
-            "last_failure", "updated_at",
+            "id", *_CHANNEL_FIELDS, "host", "has_secret", "is_lost", "last_success_at",
+            "last_failure_at", "last_failure", "updated_at",
         ]  # fmt: skip
 
     def get_has_secret(self, row: NotificationChannel) -> bool:
         """Say whether what goes there is signed."""
         return notification_channels.is_signed(row)
+
+    def get_is_lost(self, row: NotificationChannel) -> bool:
+        """Say whether its address and secret cannot be opened and must be entered again."""
+        return notification_channels.is_lost(row)
 
 
 class TestOutput(serializers.Serializer[Any]):

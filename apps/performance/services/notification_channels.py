@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from apps.common.errors import ValidationFailed
+from apps.common.fields import readable
 from apps.performance.models import NotificationChannel
 from apps.performance.models.alerts import ChannelKind
 
@@ -52,7 +53,12 @@ def address_of(channel: NotificationChannel, url: str) -> str:
 
 def is_signed(channel: NotificationChannel) -> bool:
     """Say whether what goes there is signed with a secret."""
-    return bool((channel.secrets or {}).get("secret"))
+    return bool((readable(channel, "secrets") or {}).get("secret"))
+
+
+def is_lost(channel: NotificationChannel) -> bool:
+    """Say whether nobody can open its address and secret any more: both must be entered again."""
+    return channel.kind not in WITHOUT_ADDRESS and readable(channel, "secrets") is None
 
 
 def url_problem(url: str) -> str:
@@ -84,7 +90,7 @@ def _has_a_real_host(url: str) -> bool:
 
 
 def _before(channel: NotificationChannel) -> Mapping[str, Any]:
-    return {} if channel._state.adding else (channel.secrets or {})
+    return {} if channel._state.adding else (readable(channel, "secrets") or {})
 
 
 def _check_recipients(found: Any) -> None:

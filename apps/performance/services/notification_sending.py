@@ -91,7 +91,9 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
     try:
         secrets: Mapping[str, Any] = channel.secrets or {}
     except CannotOpen as error:
-        raise NotSent(error.message, for_good=False) from None
+        # A key can be given back; then nothing is lost.
+        words = "its address and secret cannot be opened; enter them again, or give the key back: "
+        raise NotSent(f"{words}{error.message}", for_good=False) from None
     url, secret = str(secrets.get("url", "")), str(secrets.get("secret", ""))
     if not url:
         raise NotSent("the channel has no address", for_good=True)

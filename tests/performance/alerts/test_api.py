@@ -20,6 +20,7 @@ RULE = {
 }  # fmt: skip
 HOOK = {"name": "hook", "kind": "webhook", "url": f"https://hooks.example/{KEY}", "secret": SECRET}
 PATH = "performance/"
+OTHER_KEYS = "t2:" + "QkJC" * 10 + "QkI="
 
 
 def test_a_rule_lives(api):
@@ -150,6 +151,23 @@ def test_changing_a_channel_keeps_its_secret(api):
 
     api().patch(f"{PATH}channels/{made.json['id']}", {"minimum_severity": "high"})
 
+    assert NotificationChannel.objects.get().secrets == {"url": HOOK["url"], "secret": SECRET}
+
+
+def test_a_channel_sealed_with_a_lost_key_is_shown_and_can_be_set_again(api, settings):
+    made = api().post(PATH + "channels", HOOK)
+    channel = f"{PATH}channels/{made.json['id']}"
+    settings.LATCHKEY_KEYS = OTHER_KEYS
+
+    (shown,) = api().get(PATH + "channels").json["results"]
+    tested = api().post(channel + "/test")
+    without = api().patch(channel, {"minimum_severity": "high"})
+    again = api().patch(channel, {"url": HOOK["url"], "secret": SECRET})
+
+    assert (made.json["is_lost"], shown["is_lost"], shown["has_secret"]) == (False, True, False)
+    assert "enter them again" in tested.json["error"]
+    assert (without.status, list(without.json["details"]["errors"])) == (400, ["url"])
+    assert (again.status, again.json["is_lost"], again.json["has_secret"]) == (200, False, True)
     assert NotificationChannel.objects.get().secrets == {"url": HOOK["url"], "secret": SECRET}
 
 
