@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord, Scope
 from apps.access.selectors import principal_of_user
+from apps.common.fields import readable
 from apps.common.request_context import current_request_id
 from apps.tokens.admin.warming import warm_up
 from apps.tokens.models import Account
@@ -98,7 +99,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     @admin.display(description="Secrets that are set")
     def secret_names(self, account: Account) -> str:
-        return ", ".join(sorted(account.secrets or {})) or "none"
+        return ", ".join(sorted(readable(account, "secrets") or {})) or "none"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
         fixed = ["site", "username"] if obj else []
@@ -110,7 +111,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             accounts.create(obj, given)
             return
         fields = [name for name in form.changed_data if name in AccountForm.Meta.fields]
-        secrets = {**(obj.secrets or {}), **given} if given else None
+        secrets = {**(readable(obj, "secrets") or {}), **given} if given else None
         accounts.update(obj, fields=fields, secrets=secrets)
 
     @admin.action(description="Warm up: queue the logins that are missing", permissions=["operate"])

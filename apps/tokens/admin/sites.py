@@ -50,7 +50,8 @@ class SiteAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     def save_model(self, request: HttpRequest, obj: Site, form: Any, change: bool) -> None:
         before = Site.objects.filter(pk=obj.pk).first()
-        obj.proxy = form.cleaned_data["proxy_url"] or (before.proxy if before else None)
+        if url := form.cleaned_data["proxy_url"]:
+            obj.proxy = url
         hosts_before = before.allowed_hosts if before else []
         if obj.allowed_hosts != hosts_before:
             _audit_hosts(request, obj, hosts_before)

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.common.fields import readable
 from apps.common.output import RowOutput
 from apps.tokens.connectors.registry import names
 from apps.tokens.errors import UnknownSite
@@ -180,7 +181,7 @@ class AccountOutput(RowOutput[Account]):
         ]
 
     def get_secret_names(self, account: Account) -> list[str]:
-        return sorted(account.secrets or {})
+        return sorted(readable(account, "secrets") or {})
 
 
 class AllowAttemptInput(serializers.Serializer[Any]):

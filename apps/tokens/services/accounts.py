@@ -13,6 +13,7 @@ from django.db.models import F
 from apps.common.clock import database_now
 from apps.common.crypto import fingerprint
 from apps.common.errors import BusinessRuleViolated
+from apps.common.fields import readable
 from apps.tokens.contracts import Credentials
 from apps.tokens.models import Account, RefreshToken, SecretVerdict, StoredToken
 from apps.tokens.services import directory, locks, lookup, requests
@@ -59,7 +60,7 @@ def _replace(account: Account, secrets: Mapping[str, str]) -> bool:
     """Replace the secrets; False if they are the same. Under the admission lock."""
     clean = {name: value for name, value in secrets.items() if value != ""}
     mark = secret_fingerprint(account, clean)
-    if mark == account.secret_fingerprint and clean == account.secrets:
+    if mark == account.secret_fingerprint and clean == readable(account, "secrets"):
         return False
     account.secrets = clean
     account.secret_fingerprint = mark

@@ -14,6 +14,7 @@ from django.db import transaction
 from ruamel.yaml import YAML
 
 from apps.common.errors import ValidationFailed
+from apps.common.fields import readable
 from apps.tokens.connectors.recipe_text import Document, Path, UnreadableText, read
 from apps.tokens.connectors.schema import written
 from apps.tokens.errors import InvalidRecipe, RecipeError
@@ -118,7 +119,7 @@ def _apply_site(document: Document, entry: Any, path: Path, applied: Applied) ->
     known = Site.objects.filter(slug=str(entry["slug"])).first()
     site = known or Site()
     values = {name: entry[name] for name in (*SITE_FIELDS, "proxy") if name in entry}
-    before = {name: getattr(site, name) for name in values}
+    before = {name: readable(site, name) for name in values}
     for name, value in values.items():
         setattr(site, name, value)
     if known is None or before != values:
@@ -149,7 +150,7 @@ def _apply_account(
         accounts.create(account, secrets or {})
         applied.count("created")
         return
-    new_secrets = secrets if secrets is not None and secrets != (known.secrets or {}) else None
+    new_secrets = None if secrets == (readable(known, "secrets") or {}) else secrets
     if before == values and new_secrets is None:
         applied.count("unchanged")
         return
@@ -160,7 +161,8 @@ def _apply_account(
 def _checked(document: Document, path: Path, row: Site | Account, save: Any) -> None:
     """Check a row's fields and save it; errors name the line of the field."""
     try:
-        row.full_clean(validate_unique=False, validate_constraints=False)
+        # Secrets are no matter of fields, and those of a lost key cannot be looked at.
+        row.full_clean(["proxy", "secrets"], validate_unique=False, validate_constraints=False)
         save()
     except FieldErrors as error:
         raise InvalidSiteFile(

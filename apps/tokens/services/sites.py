@@ -1,6 +1,7 @@
 """Sites as connectors see them, and the checks before one is saved."""
 
 from apps.common.errors import BusinessRuleViolated, ValidationFailed
+from apps.common.fields import readable
 from apps.tokens.connectors.registry import connector_for
 from apps.tokens.contracts import Connector, SiteConfig
 from apps.tokens.models import Account, Site
@@ -63,8 +64,10 @@ def _follow_recipe(site: Site) -> None:
     from apps.tokens.services.accounts import secret_fingerprint  # accounts builds on sites
 
     for account in site.accounts.all():
+        if (secrets := readable(account, "secrets")) is None:
+            continue  # nothing there, or nothing that could be sent
         account.site = site
-        mark = secret_fingerprint(account, account.secrets or {})
+        mark = secret_fingerprint(account, secrets)
         if mark != account.secret_fingerprint:
             Account.objects.filter(pk=account.pk).update(secret_fingerprint=mark)
 

@@ -21,13 +21,14 @@ from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import work
 
 PASSWORD, SEED, PROXY = "canary-password-71", "CANARYSEED234567", "canary-proxy-93"
+PROXY_URL = f"http://u:{PROXY}@proxy:1"
 MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 
 
 @pytest.fixture
 def rows(api):
     """A row of every kind that a login makes, and of some that take more."""
-    site = make_site(recipe={"refresh": True}, proxy=f"http://u:{PROXY}@proxy:1")
+    site = make_site(recipe={"refresh": True}, proxy=PROXY_URL)
     make_account(site, secrets={"password": PASSWORD, "totp_secret": SEED})
     api().post("tokens/acquire", {"site": "court_zxfw"})
     work()
@@ -109,6 +110,26 @@ def test_a_new_password_is_set_in_the_admin(admin_client, rows):
     assert account.credential_version == 2
 
 
+def test_what_was_sealed_with_a_lost_key_is_shown_and_set_again(admin_client, rows, settings):
+    settings.LATCHKEY_KEYS = "t2:" + "QkJC" * 10 + "QkI="
+    account, site = Account.objects.get(), Site.objects.get()
+    pages = {row: reverse(f"admin:tokens_{row._meta.model_name}_change", args=[row.pk])
+             for row in (account, site)}  # fmt: skip
+    sealed = stored_proxy(site)
+    named = form_of(admin_client.get(pages[site])) | {"name": "Court"}
+    assert admin_client.post(pages[site], named).status_code == 302
+    assert stored_proxy(site) == sealed
+    assert admin_client.post(pages[site], named | {"proxy_url": PROXY_URL}).status_code == 302
+    data = form_of(admin_client.get(pages[account])) | {"labels": "[]", "password": PASSWORD}
+    assert admin_client.post(pages[account], data).status_code == 302
+    account.refresh_from_db()
+    assert account.secrets == {"password": PASSWORD}
+
+
+def stored_proxy(site):
+    return Site.objects.values_list("proxy", flat=True).get(pk=site.pk).data
+
+
 def test_a_broken_recipe_is_told_in_the_form(admin_client, rows):
     url = reverse("admin:tokens_site_change", args=[Site.objects.get().pk])
     data = form_of(admin_client.get(url))
@@ -126,7 +147,7 @@ def test_saving_a_site_in_the_admin_keeps_its_proxy(admin_client, rows):
     answer = admin_client.post(url, data)
     assert answer.status_code == 302, answer.context["adminform"].form.errors
     site.refresh_from_db()
-    assert (site.name, site.proxy) == ("Court", f"http://u:{PROXY}@proxy:1")
+    assert (site.name, site.proxy) == ("Court", PROXY_URL)
 
 
 def test_a_person_without_permissions_sees_no_page(client, django_user_model, rows):

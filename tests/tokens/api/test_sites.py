@@ -8,6 +8,7 @@ from apps.tokens.models import Account, LoginAttempt, SecretVerdict, Site
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import claim, work
 
+OTHER_KEYS = "t2:" + "QkJC" * 10 + "QkI="
 SITE = {"slug": "shop", "connector": "scripted", "recipe": {}, "allowed_hosts": ["shop.example"]}
 
 
@@ -153,6 +154,20 @@ def test_an_account_is_made_shown_changed_and_deleted(api):
     assert not any(b"-word" in answer.raw for answer in answers)
     assert Account.objects.get().secrets["password"] == "other-word"
     assert client.delete(path).status == 204
+
+
+def test_an_account_sealed_with_a_lost_key_is_shown_and_can_be_set_again(api, settings):
+    account = make_account(make_site(), secrets={"password": "word"})
+    path = f"accounts/{account.pk}"
+    settings.LATCHKEY_KEYS = OTHER_KEYS
+    client = api()
+    (shown,) = client.get("accounts").json["results"]
+    recipe = client.patch("sites/court_zxfw", {"recipe": {"refresh": True}})
+    again = client.patch(path, {"secrets": {"password": "word"}})
+    assert shown["secret_names"] == []
+    assert recipe.status == 200
+    assert (again.status, again.json["secret_names"]) == (200, ["password"])
+    assert Account.objects.get().secrets == {"password": "word"}
 
 
 def test_white_space_is_part_of_a_password(api):

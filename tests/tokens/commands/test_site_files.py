@@ -86,6 +86,13 @@ def test_new_secrets_begin_a_new_version(write):
     assert (account.secrets, account.credential_version) == ({"password": "import-word-2"}, 2)
 
 
+def test_secrets_sealed_with_a_lost_key_are_brought_back(write, settings):
+    run("import_sites", write(FILE))
+    settings.LATCHKEY_KEYS = "t2:" + "QkJC" * 10 + "QkI="
+    assert run("import_sites", write(FILE)) == "0 created, 1 changed, 2 as they were.\n"
+    assert Account.objects.get(username="alice").secrets == {"password": "import-word-1"}
+
+
 def test_a_dry_run_changes_nothing(write):
     told = run("import_sites", write(FILE), "--dry-run")
     assert told == "3 would be created, 0 would be changed, 0 as they were.\n"
