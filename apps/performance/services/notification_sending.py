@@ -18,6 +18,7 @@ from apps.performance.models.alerts import ChannelKind, NotificationChannel
 from apps.performance.services import notification_formats as formats
 from apps.performance.services.notification_formats import Notice, Request
 from apps.tokens.connectors.http import shared_ssl_context
+from apps.tokens.connectors.verdicts import retry_after_s
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -139,8 +140,7 @@ def _check(kind: str, answer: Answer) -> None:
     status = answer.status
     if not 200 <= status < 300:
         repeat = status >= 500 or status in WORTH_REPEATING
-        wait_s = float(answer.retry_after) if answer.retry_after.isdecimal() else 0.0
-        wait_s = min(wait_s, LONGEST_WAIT_S)
+        wait_s = min(retry_after_s(answer.retry_after) or 0.0, LONGEST_WAIT_S)
         raise NotSent(f"HTTP {status}", for_good=not repeat, wait_s=wait_s)
     refused = formats.refusal(kind, answer.body)
     if refused is not None:

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from datetime import timedelta
+from email.utils import formatdate
 
 import pytest
 from django.core import mail
@@ -18,6 +19,10 @@ from tests.performance.alerts.receivers import ADDRESSES, JUDGES, KEY, SECRET, r
 
 KINDS = sorted(JUDGES)
 SIGNED = ["dingtalk", "feishu", "webhook"]
+
+
+def http_date(ahead_s):
+    return formatdate(time.time() + ahead_s, usegmt=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,14 +82,21 @@ def test_a_busy_receiver_is_asked_again_later_and_later(server, make_channel, op
     assert (the_notice().status, the_notice().attempts) == (DeliveryStatus.DELIVERED, 4)
 
 
-def test_a_receiver_that_says_when_is_not_asked_before(server, make_channel, opened):
-    server.answers, server.headers_first = [429], {"Retry-After": "300"}
+@pytest.mark.parametrize(
+    ("form", "asked_s", "waits_s"),
+    [(str, 300, 300), (http_date, 300, 300), (str, 10**9, 3_600), (http_date, 10**8, 3_600)],
+)
+def test_a_receiver_that_says_when_is_not_asked_before(
+    server, make_channel, opened, form, asked_s, waits_s
+):
+    server.answers, server.headers_first = [429], {"Retry-After": form(asked_s)}
     make_channel("webhook", url=server.url, secret=SECRET)
     opened()
 
     notification.deliver_due()
 
-    assert 290 < (the_notice().not_before - database_now()).total_seconds() <= 300
+    wait_s = (the_notice().not_before - database_now()).total_seconds()
+    assert waits_s - 10 < wait_s <= waits_s
 
 
 def test_a_robot_that_is_busy_is_asked_again(make_channel, opened):
