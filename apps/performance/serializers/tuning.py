@@ -49,7 +49,9 @@ class SimulateInput(serializers.Serializer[Any]):
 
     max_concurrent = serializers.IntegerField(required=False, **LIMIT)
     max_concurrent_per_site = serializers.IntegerField(required=False, **LIMIT)
-    reserved_for_interactive = serializers.IntegerField(required=False, min_value=0)
+    reserved_for_interactive = serializers.IntegerField(
+        required=False, min_value=0, max_value=1_000
+    )
     sites = serializers.DictField(child=serializers.IntegerField(**LIMIT), required=False)
     window_s = serializers.FloatField(default=WINDOW_S, min_value=60, max_value=31 * 86_400)
 

@@ -29,7 +29,7 @@ def main() -> int:
         return 2
     try:
         server.run(options.host, options.port, demo=options.demo, announce=announce)
-    except (server.HostRefused, OSError) as error:
+    except (server.HostRefused, OSError, OverflowError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -16,7 +16,7 @@ from apps.caching.contracts import Health
 from apps.common.clock import now
 from apps.history import services as history
 from apps.history.models import TokenAcquisitionHistory
-from apps.performance.management.commands.optimize_performance import days, seconds
+from apps.performance.management.commands.optimize_performance import DAYS, SECONDS
 from apps.performance.models import LimitChange, MetricReset, UpkeepLease
 from apps.performance.services import upkeep
 from apps.tokens.models import Site, StoredToken, TokenRequest
@@ -242,13 +242,13 @@ def test_misuse_ends_with_2(words):
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (days, "0"),
-        (days, "-3"),
-        (days, "1.5"),
-        (days, "1000000"),
-        (days, "²"),
-        (seconds, "-1"),
-        (seconds, "nan"),
+        (DAYS, "0"),
+        (DAYS, "-3"),
+        (DAYS, "1.5"),
+        (DAYS, "1000000"),
+        (DAYS, "²"),
+        (SECONDS, "-1"),
+        (SECONDS, "nan"),
     ],
 )
 def test_senseless_numbers_are_misuse(read, text):

@@ -10,9 +10,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from apps.access.contracts import Grant, Scope
 from apps.access.services import issue_key
 from apps.common import clock
+from apps.common.arguments import between
 from apps.common.errors import BrokerError
 
 ALL = "all"
+DAYS = between(0.0, 36_500.0, "a number of days")
+RATE = between(1, 1_000_000, "requests a minute")
 
 
 class Command(BaseCommand):
@@ -38,8 +41,8 @@ class Command(BaseCommand):
             metavar="SITE[,ACCOUNT[,LABEL]]",
             help="a grant, may be repeated; * is every site",
         )
-        parser.add_argument("--expires-days", type=float, metavar="N")
-        parser.add_argument("--rate-limit", type=int, metavar="N", help="requests a minute")
+        parser.add_argument("--expires-days", type=DAYS, metavar="N")
+        parser.add_argument("--rate-limit", type=RATE, metavar="N", help="requests a minute")
         parser.add_argument("--json", action="store_true", help="print an object")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -5,8 +5,6 @@ way, 2 misuse, 130 interrupted (Ctrl-C).
 """
 
 import json
-import math
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.common.arguments import between
 from apps.common.errors import BrokerError
 from apps.common.optimization import Step, StepOptions, StepReport
 from apps.history.contracts import MOST_DAYS
@@ -23,6 +22,8 @@ from apps.performance.services import upkeep
 FAILED: Final = 1
 MISUSE: Final = 2
 INTERRUPTED: Final = 130
+DAYS: Final = between(1, MOST_DAYS, "a whole number of days")
+SECONDS: Final = between(0.0, 86_400.0, "a number of seconds")
 FLAGS: Final = (
     "health_check", "cleanup_days", "warm_cache", "optimize_concurrency", "reset_metrics",
 )  # fmt: skip
@@ -37,10 +38,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
         add("--health-check", action="store_true", help="say how everything is")
-        add("--cleanup-days", type=days, metavar="N", help="delete what is older than N days")
+        add("--cleanup-days", type=DAYS, metavar="N", help="delete what is older than N days")
         add("--warm-cache", nargs="*", metavar="SITE", help="warm these sites up (none: all)")
         add("--account", nargs="+", default=[], metavar="NAME", help="with one site: only these")
-        add("--wait", type=seconds, default=0.0, metavar="S", help="wait for the warm-up's logins")
+        add("--wait", type=SECONDS, default=0.0, metavar="S", help="wait for the warm-up's logins")
         add("--optimize-concurrency", action="store_true", help="say what each limit should be")
         add("--apply", action="store_true", help="with it: set the recommended limits")
         add("--reset-metrics", action="store_true", help="show metrics from now on")
@@ -121,21 +122,6 @@ class Command(BaseCommand):
 
     def _write(self, document: Any) -> None:
         self.stdout.write(json.dumps(document, indent=2, default=str))
-
-
-def days(text: str) -> int:
-    """Read a number of days, 1 to MOST_DAYS."""
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_DAYS:
-        raise ArgumentTypeError(f"a whole number of days, 1 to {MOST_DAYS}")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds, 0 or more."""
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ArgumentTypeError("a number of seconds, 0 or more")
-    return value
 
 
 def does(step: Step) -> str:

@@ -2,13 +2,18 @@
 
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.common.arguments import between
 from apps.common.clock import database_now
 from apps.performance.services import forecast, forecast_replay
 from apps.tokens.models import Site
+
+# A year holds half a million minutes, and each is looked at.
+DAYS: Final = between(0.01, 366.0, "a number of days")
+MINUTES: Final = between(0.1, 1_440.0, "a number of minutes")
 
 
 class Command(BaseCommand):
@@ -18,17 +23,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("site", nargs="*", help="slugs; all sites without any")
-        parser.add_argument("--days", type=float, default=7.0, help="how far back (default: 7)")
+        parser.add_argument("--days", type=DAYS, default=7.0, help="how far back (default: 7)")
         parser.add_argument(
             "--within",
-            type=float,
+            type=MINUTES,
             default=forecast.WITHIN_MIN,
             help="minutes ahead that count as an alarm (default: %(default)g)",
         )
 
     def handle(self, *args: Any, site: list[str], days: float, within: float, **_: Any) -> None:
-        if not (days > 0 and within > 0):
-            raise CommandError("--days and --within must be over 0.")
         until = database_now()
         rows = Site.objects.filter(slug__in=site) if site else Site.objects.all()
         if missing := sorted(set(site) - set(rows.values_list("slug", flat=True))):

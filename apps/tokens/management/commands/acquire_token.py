@@ -7,10 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.access.contracts import ANY_SITE, Grant, Principal, Scope
+from apps.common.arguments import between
 from apps.common.errors import BrokerError
 from apps.tokens.models import TokenRequest
 from apps.tokens.services import acquisition, answers, bodies, progress, waiting
 from apps.tokens.services.acquisition import AcquireSpec, HandOut, Ticket
+
+TTL = between(0, 365 * 86_400, "a whole number of seconds")
+WAIT = between(0.0, 86_400.0, "a number of seconds")
 
 
 class Command(BaseCommand):
@@ -20,8 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("site", help="slug of the site")
         parser.add_argument("--account", help="username; any account without it")
         parser.add_argument("--force", action="store_true", help="a newer token than the present")
-        parser.add_argument("--min-ttl", type=int, default=0, metavar="S")
-        parser.add_argument("--max-wait", type=float, default=60, metavar="S")
+        parser.add_argument("--min-ttl", type=TTL, default=0, metavar="S")
+        parser.add_argument("--max-wait", type=WAIT, default=60, metavar="S")
         parser.add_argument("--purpose", default="", help="kept in the audit")
         parser.add_argument("--json", action="store_true", help="the whole answer, as the API's")
 

@@ -5,8 +5,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from apps.common.arguments import between
 from apps.tokens.faultlab import server
 from apps.tokens.faultlab.__main__ import announce
+
+PORT = between(0, 65_535, "a port")
 
 
 class Command(BaseCommand):
@@ -18,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=server.DEFAULT_HOST, help="loopback only")
-        parser.add_argument("--port", type=int, default=server.DEFAULT_PORT, help="0: a free one")
+        parser.add_argument("--port", type=PORT, default=server.DEFAULT_PORT, help="0: a free one")
         parser.add_argument("--demo", action="store_true", help="start with the site court_zxfw")
 
     def handle(self, *args: Any, **options: Any) -> None:

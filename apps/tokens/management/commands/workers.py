@@ -4,7 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from apps.common.arguments import between
 from apps.tokens.services.supervisor import Supervisor
+
+SECONDS = between(0.0, 86_400.0, "a number of seconds")
 
 
 class Command(BaseCommand):
@@ -16,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--grace",
-            type=float,
+            type=SECONDS,
             default=130.0,
             help="seconds that running logins are given when stopping (default: 130)",
         )
