@@ -1,7 +1,8 @@
 """The values that rules are held against, for all sites with one query a metric and window.
 
 Sites in their closed hours are left out, also of what is read of all sites as one: nobody is to
-be woken because requests ran out of time while nothing may log in.
+be woken because requests ran out of time while nothing may log in. A reset changes what people are
+shown, and nothing here.
 """
 
 import math

@@ -34,7 +34,7 @@ def metrics(window_s: float = WINDOW_S, site: str | None = None) -> Metrics:
     as coarse as the rows are by then, hours and days. Raises ValidationFailed.
     """
     until = clock.now()
-    since = window_start(window_s, until=until)
+    since = min(_not_before_reset(window_start(window_s, until=until)), until)
     found = selectors.tallies(METRICS, since=since, until=until, site=site)
     earlier = _not_before_reset(since - (until - since))
     before = selectors.tallies(_TRENDS, since=earlier, until=since, site=site)
@@ -129,14 +129,10 @@ def hits(window_s: float = WINDOW_S) -> tuple[float | None, int]:
 
 
 def window_start(window_s: float, *, until: datetime) -> datetime:
-    """Return where a window begins: at a whole minute, or at the last reset if that is later.
-
-    Raises ValidationFailed.
-    """
+    """Return the whole minute a window begins at, resets or not. Raises ValidationFailed."""
     if not 1 <= window_s <= MAX_WINDOW_S:
         raise ValidationFailed("A window is between a second and a year.")
-    since = (until - timedelta(seconds=window_s)).replace(second=0, microsecond=0)
-    return min(_not_before_reset(since), until)
+    return (until - timedelta(seconds=window_s)).replace(second=0, microsecond=0)
 
 
 def _not_before_reset(since: datetime) -> datetime:

@@ -10,7 +10,8 @@ from apps.common import clock, events, measure
 from apps.common.measure import Recorder
 from apps.performance.models import Alert, AlertRule, SystemSample
 from apps.performance.models.alerts import AlertMetric, Severity
-from apps.performance.services import evaluation
+from apps.performance.services import evaluation, resetting
+from apps.performance.services.alert_rules import Reading
 from apps.performance.services.evaluation_readings import Readings
 from apps.performance.services.storing import store
 from tests.tokens.factories import make_site
@@ -63,6 +64,15 @@ def test_where_nothing_was_measured_there_is_no_value(metric):
     assert read(metric, site="a").value is None
 
 
+def test_a_reset_of_what_is_shown_blinds_no_rule(recorder):
+    acquisitions("a", timeout=50)
+    recorder.flush()
+
+    resetting.reset()
+
+    assert read("success_rate", site="a") == Reading(value=0.0, observations=50)
+
+
 def test_durations_are_read_as_the_names_say(recorder):
     for took_s in (0.1, 0.1, 0.1, 0.3):
         measure.observe(events.STORE_S, took_s)
@@ -94,7 +104,7 @@ def test_reading_many_sites_takes_no_more_queries_than_reading_one(
     recorder.flush()
     readings = Readings(at=clock.now() + timedelta(seconds=61), open_sites=sites)
 
-    with django_assert_num_queries(2):  # the rows, and whether somebody has reset the metrics
+    with django_assert_num_queries(1):
         for site in sites:
             readings.read("success_rate", site=site, window_s=900)
             readings.read("timeout_rate", site=site, window_s=900)
