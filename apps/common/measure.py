@@ -7,6 +7,7 @@ past a number of series, new names of sites and labels are counted as `other`.
 
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,12 @@ OTHER: Final = "other"
 SERIES_A_METRIC: Final = 1_000
 METRICS: Final = 200
 ROWS: Final = 20_000
+METRIC_LENGTH: Final = 64
 NAME_LENGTH: Final = 128
+# Far from what a column holds, so that rows may still be added up.
+MOST: Final = 2**53
+# No text for PostgreSQL, and half a pair is none for SQLite either.
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 Key = tuple[str, str, str, int]
 # n, total, lowest, highest
@@ -52,6 +58,14 @@ class Row(NamedTuple):
 
 class NotStored(Exception):
     """Raised by a sink when the rows surely were not stored: they may be handed on again."""
+
+
+class Refused(Exception):
+    """Raised by a sink that stored all but `rows` rows, which would not be taken later either."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.rows = rows
 
 
 Sink = Callable[[list[Row]], None]
@@ -119,7 +133,7 @@ class Recorder:
         with self._flushing:
             taken = self._take()
             rows = [
-                Row(minute, *key, int(cell[0]), *_finite(cell))
+                Row(minute, *key, _whole(cell[0]), *_finite(cell))
                 for minute, cells in sorted(taken.items())
                 for key, cell in sorted(cells.items())
             ]
@@ -131,6 +145,9 @@ class Recorder:
                 self._keep(taken)
                 log.debug("measurements_kept", rows=len(rows), reason=str(error))
                 return 0
+            except Refused as error:
+                self.dropped += error.rows
+                return len(rows) - error.rows
             except Exception as error:  # noqa: BLE001 - whoever measures must not fail
                 self.dropped += len(rows)
                 log.warning("measurements_dropped", rows=len(rows), error=type(error).__name__)
@@ -170,7 +187,8 @@ class Recorder:
         if not self._cells:
             self._since = int(self._now()) // 60 * 60
             self._start()
-        metric, site, label, bucket = key
+        metric, site, label = (_UNSTORABLE.sub("?", name) for name in key[:3])
+        metric, bucket = metric[:METRIC_LENGTH], key[3]
         known = self._known.get(metric)
         if known is None:
             if len(self._known) >= METRICS:
@@ -191,8 +209,8 @@ class Recorder:
         return cell
 
     def _extreme(self, metric: str, value: float, *, site: str, label: str) -> None:
-        if math.isfinite(value):
-            kept = math.copysign(LARGEST * (1 - 1e-12), value)
+        if -math.inf < value < math.inf:
+            kept = math.copysign(LARGEST * (1 - 1e-12), 1 if value > 0 else -1)
             self.observe(metric, kept, site=site, label=label)
 
     def _take(self) -> dict[int, dict[Key, Cell]]:
@@ -241,6 +259,11 @@ def _merge(into: dict[Key, Cell], cells: dict[Key, Cell]) -> None:
             there[1] += cell[1]
             there[2] = min(there[2], cell[2])
             there[3] = max(there[3], cell[3])
+
+
+def _whole(n: float) -> int:
+    # Only what is not a number differs from itself.
+    return int(max(-MOST, min(n, MOST))) if n == n else 0
 
 
 def _finite(cell: Cell) -> tuple[float, float, float]:

@@ -1,14 +1,26 @@
 """Writing measurements: one additive INSERT, and honesty about what was committed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+import structlog
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
 
 from apps.common.database import fresh_connections
-from apps.common.measure import NotStored, Row
+from apps.common.measure import NotStored, Refused, Row
 from apps.performance.models import MetricBucket, Resolution
 from apps.performance.selectors import shown_since
+
+log = structlog.stdlib.get_logger(__name__)
 
 # SQLite takes 32,766 parameters; ten a row, and each measurement is in two rows.
 ROWS_A_STATEMENT: Final = 1_000
@@ -17,24 +29,56 @@ COLUMNS: Final = (
     "metric", "minute", "resolution", "site", "label", "bucket", "n", "total", "min", "max",
 )  # fmt: skip
 KEY: Final = COLUMNS[:6]
+# What is wrong with a row itself, as the database or its driver says it.
+REFUSALS: Final = (DataError, IntegrityError, OverflowError, ValueError)
 
 
 def store(rows: list[Row]) -> None:
     """Add the rows to those of their minute, and to those of all time.
 
-    Raises NotStored where the rows surely are not in the database; any other error means that
-    nobody can know, and the rows must not be written again.
+    Raises NotStored where the rows surely are not in the database but may be later, and Refused
+    where some cannot be; any other error means that nobody can know, and the rows must not be
+    written again.
     """
     with fresh_connections():
-        committing = False
         try:
-            with transaction.atomic():
-                add(_values(rows, shown_since()))
-                committing = True
-        except Error as error:
-            if committing:
-                raise
-            raise NotStored(type(error).__name__) from error
+            refused = _store(rows, _add_all)
+        except REFUSALS:
+            refused = _store(rows, _add_what_fits)
+    if refused:
+        raise Refused(refused)
+
+
+def _store(rows: list[Row], write: Callable[[list[Row], datetime | None], int]) -> int:
+    """Write in one transaction; return how many rows were refused."""
+    committing = False
+    try:
+        with transaction.atomic():
+            refused = write(rows, shown_since())
+            committing = True
+    except (OperationalError, InterfaceError) as error:
+        if committing:
+            raise
+        raise NotStored(type(error).__name__) from error
+    return refused
+
+
+def _add_all(rows: list[Row], reset: datetime | None) -> int:
+    add(_values(rows, reset))
+    return 0
+
+
+def _add_what_fits(rows: list[Row], reset: datetime | None) -> int:
+    """Add what can be added, by halves: one bad row is not to keep all others out."""
+    try:
+        with transaction.atomic():
+            return _add_all(rows, reset)
+    except REFUSALS as error:
+        if len(rows) == 1:
+            log.warning("measurement_refused", metric=rows[0].metric, error=type(error).__name__)
+            return 1
+    middle = len(rows) // 2
+    return _add_what_fits(rows[:middle], reset) + _add_what_fits(rows[middle:], reset)
 
 
 def add(values: list[tuple[Any, ...]]) -> None:

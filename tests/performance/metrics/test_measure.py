@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.common import events, measure
-from apps.common.measure import OTHER, NotStored, Recorder
+from apps.common.measure import OTHER, NotStored, Recorder, Refused
 from apps.common.monitoring import monitor_performance, timed
 from apps.common.scale import COUNT_BUCKET, LARGEST, RELATIVE_ERROR, SMALLEST, bucket_of, value_of
 from apps.performance.services.distributions import Tally
@@ -82,7 +82,9 @@ def test_what_is_not_finite_is_left_out(value):
     assert recorder.pending() == 0
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 1e300, -1e300, SMALLEST])
+@pytest.mark.parametrize(
+    "value", [0.0, -1.0, 1e300, -1e300, pytest.param(-(10**400), id="no float"), SMALLEST]
+)
 def test_extreme_values_are_kept_as_far_as_the_scale_reaches(value):
     recorder = Recorder()
     rows = collecting(recorder)
@@ -147,6 +149,38 @@ def test_a_label_too_long_for_a_row_is_other():
     recorder.count("c", label="x" * 200)
     recorder.flush()
     assert [row.label for row in rows] == [OTHER]
+
+
+def test_a_name_no_database_takes_is_made_one_that_both_take():
+    recorder = Recorder()
+    rows = collecting(recorder)
+    recorder.count("m" * 65, site="a\x00b", label="\ud800")
+    recorder.count("m" * 65, site="a\x00b", label="\ud800")
+    recorder.flush()
+    assert [(row.metric, row.site, row.label, row.n) for row in rows] == [("m" * 64, "a?b", "?", 2)]
+
+
+@pytest.mark.parametrize(("n", "kept"), [(2**63, 2**53), (-(10**30), -(2**53)), (math.nan, 0)])
+def test_a_count_past_all_counting_keeps_nothing_else_from_being_handed_on(n, kept):
+    recorder = Recorder()
+    rows = collecting(recorder)
+    recorder.count("a", n)
+    recorder.count("b")
+    recorder.flush()
+    assert [row.n for row in rows] == [kept, 1]
+
+
+def test_what_a_sink_refuses_is_dropped_and_the_rest_is_stored():
+    recorder = Recorder()
+
+    def sink(rows):
+        raise Refused(1)
+
+    recorder.set_sink(sink)
+    for name in ("x", "y", "z"):
+        recorder.count(name)
+    assert recorder.flush() == 2
+    assert (recorder.dropped, recorder.pending()) == (1, 0)
 
 
 def test_what_surely_was_not_stored_is_handed_on_again_in_its_own_minute():

@@ -6,6 +6,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from apps.common import events, measure
+from apps.common.measure import Refused, Row
 from apps.common.scale import COUNT_BUCKET
 from apps.performance.models import MetricBucket, MetricReset, Resolution, SystemSample
 from apps.performance.services import keeping, resetting, statistics, storing
@@ -46,6 +47,40 @@ def test_what_the_database_refused_is_kept_for_the_next_flush(time, monkeypatch)
         assert measure.flush() == 0
     assert measure.flush() == 1
     assert MetricBucket.objects.get(resolution=Resolution.MINUTE).n == 1
+
+
+on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite takes it")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n": 2**63},
+        {"label": "\ud800"},
+        pytest.param({"label": "a\x00"}, marks=on_postgresql),
+        pytest.param({"metric": "m" * 65}, marks=on_postgresql),
+    ],
+)
+def test_a_row_the_database_refuses_keeps_no_other_out(time, bad):
+    good = [Row(0, "m", "", str(number), 1, 1, 1.0, 1.0, 1.0) for number in range(7)]
+    rows = [*good[:4], good[0]._replace(**bad), *good[4:]]
+
+    with pytest.raises(Refused) as refused:
+        storing.store(rows)
+
+    assert refused.value.rows == 1
+    stored = MetricBucket.objects.filter(resolution=Resolution.MINUTE)
+    assert {(row.metric, row.label, row.n) for row in stored} == {
+        ("m", str(number), 1) for number in range(7)
+    }
+
+
+def test_what_no_database_takes_is_measured_all_the_same(time):
+    measure.count("m" * 65, site="a\x00b", label="\ud800")
+    measure.count("x", 2**63)
+    measure.observe("y", 1.0)
+    assert measure.flush() == 3
+    assert measure.recorder.dropped == 0
 
 
 @pytest.mark.django_db(transaction=True)
