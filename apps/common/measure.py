@@ -93,8 +93,11 @@ class Recorder:
             cell[0] += n
 
     def observe(self, metric: str, value: float, *, site: str = "", label: str = "") -> None:
-        """Record one value, a duration in seconds for example; what is not finite is left out."""
-        if not -LARGEST < value < LARGEST:
+        """Record one value, a duration in seconds for example; what is not finite is left out.
+
+        What is beyond LARGEST counts as that.
+        """
+        if not -LARGEST <= value <= LARGEST:
             return self._extreme(metric, value, site=site, label=label)
         key = (metric, site, label, bucket_of(value))
         with self._lock:
@@ -210,7 +213,7 @@ class Recorder:
 
     def _extreme(self, metric: str, value: float, *, site: str, label: str) -> None:
         if -math.inf < value < math.inf:
-            kept = math.copysign(LARGEST * (1 - 1e-12), 1 if value > 0 else -1)
+            kept = LARGEST if value > 0 else -LARGEST
             self.observe(metric, kept, site=site, label=label)
 
     def _take(self) -> dict[int, dict[Key, Cell]]:

@@ -11,7 +11,7 @@ from typing import Final
 RELATIVE_ERROR: Final = 0.02
 GROWTH: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 SMALLEST: Final = 1e-6
-LARGEST: Final = 1e9
+LARGEST: Final = 1e15
 # Values up to SMALLEST, zero and below; and what was counted without a value.
 ZERO_BUCKET: Final = -20_000
 COUNT_BUCKET: Final = -20_001

@@ -1,6 +1,5 @@
 """Holds every rule against what was measured: once a minute, by one process of the cluster."""
 
-import math
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -28,7 +27,8 @@ EVERY: Final = timedelta(seconds=60)
 # An alert about which nothing new is known for this long is history, not news.
 SILENCE_ENDS_AFTER_S: Final = 3_600.0
 WATCHED_WITHIN: Final = 3 * EVERY
-LARGEST: Final = 1e12
+# Stands for "never" in a row; over all that can be measured, also in milliseconds.
+LARGEST: Final = 1e20
 
 
 class Source(Protocol):
@@ -202,8 +202,3 @@ def begin_anew(rule: AlertRule, *, by: str) -> None:
 
 def _me() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"[:200]
-
-
-def finite(value: float | None) -> float | None:
-    """Return a value as JSON can carry it: None for "never"."""
-    return None if value is None or math.isinf(value) or value >= LARGEST else value

@@ -31,7 +31,7 @@ def test_a_bucket_stands_for_its_values_within_the_stated_error(value):
 
 
 @given(
-    st.lists(st.floats(min_value=1e-5, max_value=1e6), min_size=1, max_size=200),
+    st.lists(st.floats(min_value=SMALLEST * 1.0001, max_value=LARGEST), min_size=1, max_size=200),
     st.sampled_from([0.5, 0.95, 0.99]),
 )
 @settings(max_examples=200, deadline=None)
@@ -73,6 +73,17 @@ def test_rows_come_in_the_order_of_their_keys():
         recorder.count(name, label="a")
     recorder.flush()
     assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize("value", [2.5e9, 999_999_999_999_999.0, LARGEST])
+def test_sizes_are_measured_as_exactly_as_durations(value):
+    recorder = Recorder()
+    rows = collecting(recorder)
+    recorder.observe("bill_bytes", value)
+    recorder.observe("bill_bytes", value)
+    recorder.flush()
+    [row] = rows
+    assert (row.n, row.total, row.lowest, row.highest) == (2, 2 * value, value, value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
