@@ -2,9 +2,13 @@
 
 A measurement is in one row at any time: a step adds old rows to coarser ones and deletes them in
 one transaction. Late measurements are added to a minute again and age in their turn.
+
+A reset in the middle of an hour or a day begins a period of its own, or what is shown since then
+would end up in a row that is not shown.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +18,7 @@ from django.db import connection, transaction
 
 from apps.common import clock
 from apps.history.services.pacing import Pace
-from apps.performance.models import MetricBucket, Resolution, SystemSample
+from apps.performance.models import MetricBucket, MetricReset, Resolution, SystemSample
 from apps.performance.services.storing import add, columns, on_conflict, table
 
 KEEP_MINUTES: Final = timedelta(hours=26)
@@ -35,7 +39,10 @@ WITH moved AS (
     ) RETURNING *
 )
 INSERT INTO {table} ({columns})
-SELECT metric, date_trunc('{unit}', minute, 'UTC'), {coarse}, site, label, bucket,
+SELECT metric, greatest(
+        date_trunc('{unit}', minute, 'UTC'),
+        (SELECT max(since) FROM {resets} WHERE since <= moved.minute)
+    ), {coarse}, site, label, bucket,
     sum(n), sum(total), min(min), max(max)
 FROM moved GROUP BY 1, 2, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 {on_conflict}
@@ -90,6 +97,7 @@ class Ageing:
         """The rows that are deleted are the rows that are added, whatever others add meanwhile."""
         sql = _MOVE.format(
             table=table(),
+            resets=MetricReset._meta.db_table,
             columns=columns(),
             unit="hour" if self.coarse == Resolution.HOUR else "day",
             coarse=int(self.coarse or 0),
@@ -103,9 +111,10 @@ class Ageing:
         """On SQLite nobody else writes during this transaction."""
         old = MetricBucket.objects.filter(resolution=self.fine, minute__lt=self.before)
         rows = list(old.order_by("minute", "pk")[:limit])
+        resets = list(MetricReset.objects.order_by("since").values_list("since", flat=True))
         sums: dict[tuple[str, datetime, int, str, str, int], list[float]] = {}
         for row in rows:
-            key = (row.metric, self._start(row.minute), int(self.coarse or 0))
+            key = (row.metric, self._start(row.minute, resets), int(self.coarse or 0))
             there = sums.setdefault(
                 (*key, row.site, row.label, row.bucket), [0, 0.0, row.min, row.max]
             )
@@ -117,9 +126,10 @@ class Ageing:
         MetricBucket.objects.filter(pk__in=[row.pk for row in rows])._raw_delete("default") or 0
         return len(rows)
 
-    def _start(self, at: datetime) -> datetime:
+    def _start(self, at: datetime, resets: Sequence[datetime]) -> datetime:
         hour = at.replace(minute=0, second=0, microsecond=0)
-        return hour if self.coarse == Resolution.HOUR else hour.replace(hour=0)
+        whole = hour if self.coarse == Resolution.HOUR else hour.replace(hour=0)
+        return max([whole, *resets[: bisect_right(resets, at)][-1:]])
 
 
 def _delete_samples(before: datetime, limit: int) -> int:

@@ -8,6 +8,7 @@ from django.db import OperationalError, connection
 from apps.common import events, measure
 from apps.common.measure import Refused, Row
 from apps.common.scale import COUNT_BUCKET
+from apps.performance import selectors
 from apps.performance.models import MetricBucket, MetricReset, Resolution, SystemSample
 from apps.performance.services import keeping, resetting, statistics, storing
 
@@ -242,6 +243,34 @@ def test_a_late_measurement_is_added_to_the_hour_that_is_there_already(time):
         time.at = datetime.fromtimestamp(minute, tz=UTC)
     row = MetricBucket.objects.exclude(resolution=Resolution.EVER).get()
     assert (row.resolution, row.n, row.total) == (Resolution.HOUR, 2, 3.0)
+
+
+def test_what_is_shown_since_a_reset_stays_shown_while_its_rows_age(time):
+    time.at = time.at.replace(minute=10)
+    for n, seconds in ((10, 20), (7, 1_900), (2, 0)):  # two resets in an hour, one in a minute
+        measure.count("x", n)
+        measure.flush()
+        resetting.reset()
+        time.move(seconds)
+        measure.count("x", n)
+        measure.flush()
+    shown = MetricReset.objects.latest().since
+    day = shown.replace(hour=0, minute=0, second=0)
+    spans = ((shown, 2), (shown - timedelta(seconds=1_900), 11), (day, 38))
+    for age, resolution in (
+        (timedelta(), Resolution.MINUTE),
+        (keeping.KEEP_MINUTES, Resolution.HOUR),
+        (keeping.KEEP_HOURS, Resolution.DAY),
+    ):
+        time.move(age.total_seconds() + 3_600)
+        while keeping.keep(budget_s=60):
+            pass
+        aged = MetricBucket.objects.exclude(resolution=Resolution.EVER)
+        assert {row.resolution for row in aged} == {resolution}
+        for since, n in spans:
+            found = selectors.tallies(["x"], since=since, until=time.at)
+            assert found["x"][""].counted == n
+    assert aged.count() == 4
 
 
 def test_the_oldest_rows_and_samples_go_and_the_totals_of_all_time_stay(time):
