@@ -45,9 +45,13 @@ def tallies(
     return dict(found)
 
 
-def shown_since() -> datetime | None:
-    """Return from when on metrics are shown, if somebody has reset them."""
-    return MetricReset.objects.order_by("-since").values_list("since", flat=True).first()
+def shown_since(*, at: datetime) -> datetime | None:
+    """Return from when on metrics are shown, if somebody has reset them before `at`.
+
+    A later one was made before a clock was put back, and would hide everything until it is over.
+    """
+    resets = MetricReset.objects.filter(since__lte=at).order_by("-since")
+    return resets.values_list("since", flat=True).first()
 
 
 def in_flight(site: str | None = None) -> int:

@@ -9,7 +9,7 @@ from django.db.models import F, Func, IntegerField, Max, Min, Sum
 from django.utils import timezone
 
 from apps.caching import services as cache
-from apps.common import events
+from apps.common import clock, events
 from apps.common.scale import COUNT_BUCKET
 from apps.performance import selectors
 from apps.performance.services.distributions import Tally, merged
@@ -106,7 +106,7 @@ class Step(Func):
 
 def read(span: Span) -> Measures:
     """Read what the charts and figures are made of, with four queries."""
-    shown = selectors.shown_since()
+    shown = selectors.shown_since(at=clock.now())
     since = span.start if shown is None else max(span.start, shown)
     counts, means = _plain(span, since)
     reads, answered = _cache(span, since)

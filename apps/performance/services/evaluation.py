@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
+from django.db.models import Q
 
 from apps.common.clock import database_now
 from apps.common.database import is_unavailable
@@ -80,9 +81,10 @@ def evaluate_if_due() -> bool:
 def take_turn(name: str, *, at: datetime, every: timedelta) -> bool:
     """Take the next turn of something that one process in the cluster does, if it is due.
 
-    One conditional UPDATE. A process that dies in its turn delays the next one by nothing.
+    One conditional UPDATE. A process that dies in its turn delays the next one by nothing, and so
+    does a clock that is put back: a turn further off than `every` was taken before that.
     """
-    free = Turn.objects.filter(pk=name, due_at__lte=at)
+    free = Turn.objects.filter(Q(due_at__lte=at) | Q(due_at__gt=at + every), pk=name)
     # A little early counts as due, or jobs that run every ten seconds would skip to the next one.
     taken = {"due_at": at + every - timedelta(seconds=1), "taken_by": _me()}
     if free.update(**taken):
@@ -158,8 +160,13 @@ def _lasted(since: datetime | None, at: datetime) -> float:
 
 
 def _forget_gaps(state: AlertRuleState, *, at: datetime) -> None:
-    """Nothing is known to have lasted through time that was not watched: closed hours, a stop."""
-    if state.checked_at is not None and at - state.checked_at > WATCHED_WITHIN:
+    """Nothing is known to have lasted through time that was not watched: closed hours, a stop.
+
+    Nor since a time that is still to come, after a clock was put back.
+    """
+    known = (state.checked_at, state.bad_since, state.good_since, state.silent_since)
+    unwatched = state.checked_at is not None and at - state.checked_at > WATCHED_WITHIN
+    if unwatched or any(moment > at for moment in known if moment):
         state.bad_since = state.good_since = state.silent_since = None
 
 

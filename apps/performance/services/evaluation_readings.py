@@ -95,7 +95,8 @@ class Readings:
 
     def _host(self, column: str, window_s: int) -> Reading:
         """Return the mean of the worst host: the mean of all would hide it."""
-        recent = SystemSample.objects.filter(at__gt=self.at - timedelta(seconds=window_s))
+        since = self.at - timedelta(seconds=window_s)
+        recent = SystemSample.objects.filter(at__gt=since, at__lte=self.at)
         hosts = recent.order_by().values("host").annotate(mean=Avg(column), n=Count("pk"))
         worst = max(hosts, key=lambda host: host["mean"], default=None)
         return Reading(value=worst["mean"], observations=worst["n"]) if worst else NOTHING

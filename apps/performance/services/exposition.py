@@ -25,9 +25,8 @@ from prometheus_client.registry import Collector
 
 from apps.common import clock, events
 from apps.common.scale import COUNT_BUCKET, value_of
-from apps.performance.models import MetricBucket, Resolution, SystemSample
-from apps.performance.services import statistics
-from apps.performance.services.resources import FRESH
+from apps.performance.models import MetricBucket, Resolution
+from apps.performance.services import resources, statistics
 from apps.performance.services.storing import EPOCH
 from apps.tokens.models import LoginAttempt, Site, TokenRequest, WorkerProcess
 from apps.tokens.models.attempts import Outcome
@@ -195,11 +194,8 @@ def _of_work() -> Iterator[Metric]:
 
 def _of_machines() -> Iterator[Metric]:
     """The newest sample of every process of the last half minute."""
-    newest: dict[tuple[str, int], SystemSample] = {}
-    recent = SystemSample.objects.filter(at__gte=clock.now() - FRESH)
-    for row in recent.order_by("at"):
-        newest[(row.host, row.pid)] = row
-    hosts = {row.host: row for row in sorted(newest.values(), key=lambda row: row.at)}
+    newest = resources.fresh(clock.now())
+    hosts = {row.host: row for row in sorted(newest, key=lambda row: row.at)}
     for name, help_text, column in (
         ("latchkey_host_cpu_ratio", "Share of the host's processors in use.", "cpu_percent"),
         ("latchkey_host_memory_ratio", "Share of the host's memory in use.", "memory_percent"),
@@ -209,7 +205,7 @@ def _of_machines() -> Iterator[Metric]:
             gauge.add_metric([host], getattr(row, column) / 100)
         yield gauge
     memory: Counter[tuple[str, str]] = Counter()
-    for row in newest.values():
+    for row in newest:
         memory[row.host, row.role] += row.rss_bytes
     gauge = GaugeMetricFamily(
         "latchkey_resident_memory_bytes", "Memory of our processes.", labels=["host", "role"]
@@ -221,9 +217,9 @@ def _of_machines() -> Iterator[Metric]:
         "latchkey_cache_degraded_processes", "Processes for which the shared cache is not well."
     )
     if newest:
-        gauge.add_metric([], sum(row.redis == "degraded" for row in newest.values()))
+        gauge.add_metric([], sum(row.redis == "degraded" for row in newest))
     yield gauge
-    shared = [row for row in newest.values() if row.database_connections is not None]
+    shared = [row for row in newest if row.database_connections is not None]
     gauge = GaugeMetricFamily(
         "latchkey_database_connections", "Connections to our database.", labels=[]
     )

@@ -43,7 +43,7 @@ def usage() -> dict[str, Any]:
 def fresh(at: datetime) -> list[SystemSample]:
     """Return the newest sample of each process that was seen in the half minute before `at`."""
     newest: dict[tuple[str, int], SystemSample] = {}
-    for row in SystemSample.objects.filter(at__gte=at - FRESH).order_by("at"):
+    for row in SystemSample.objects.filter(at__gte=at - FRESH, at__lte=at).order_by("at"):
         newest[(row.host, row.pid)] = row
     return _ordered(newest.values())
 

@@ -34,9 +34,9 @@ def metrics(window_s: float = WINDOW_S, site: str | None = None) -> Metrics:
     as coarse as the rows are by then, hours and days. Raises ValidationFailed.
     """
     until = clock.now()
-    since = min(_not_before_reset(window_start(window_s, until=until)), until)
+    since = _not_before_reset(window_start(window_s, until=until), at=until)
     found = selectors.tallies(METRICS, since=since, until=until, site=site)
-    earlier = _not_before_reset(since - (until - since))
+    earlier = _not_before_reset(since - (until - since), at=until)
     before = selectors.tallies(_TRENDS, since=earlier, until=since, site=site)
     ended = {label: tally.counted for label, tally in found[events.ACQUISITIONS].items()}
     cancelled = ended.pop(events.CANCELLED, 0)
@@ -135,8 +135,8 @@ def window_start(window_s: float, *, until: datetime) -> datetime:
     return (until - timedelta(seconds=window_s)).replace(second=0, microsecond=0)
 
 
-def _not_before_reset(since: datetime) -> datetime:
-    shown = selectors.shown_since()
+def _not_before_reset(since: datetime, *, at: datetime) -> datetime:
+    shown = selectors.shown_since(at=at)
     return since if shown is None else max(since, shown)
 
 

@@ -15,6 +15,7 @@ from django.db import (
     transaction,
 )
 
+from apps.common import clock
 from apps.common.database import fresh_connections
 from apps.common.measure import NotStored, Refused, Row
 from apps.performance.models import MetricBucket, Resolution
@@ -54,7 +55,7 @@ def _store(rows: list[Row], write: Callable[[list[Row], datetime | None], int]) 
     committing = False
     try:
         with transaction.atomic():
-            refused = write(rows, shown_since())
+            refused = write(rows, shown_since(at=clock.now()))
             committing = True
     except (OperationalError, InterfaceError) as error:
         if committing:

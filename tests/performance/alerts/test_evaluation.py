@@ -308,6 +308,29 @@ def test_a_turn_is_taken_once_until_it_is_due_again(watch):
     assert taken == [True, False, False, True, False, True]
 
 
+def test_a_clock_that_is_put_back_holds_up_no_turn(watch):
+    every = timedelta(seconds=60)
+
+    taken = [
+        evaluation.take_turn("t", at=watch.at + timedelta(seconds=s), every=every)
+        for s in (0, -3_600, -3_590, -3_540)
+    ]
+
+    assert taken == [True, True, False, True]
+
+
+def test_what_was_seen_before_the_clock_was_put_back_is_forgotten(watch, make_rule):
+    make_rule(for_s=120)
+    watch.sees(130.0)
+
+    watch.sees(130.0, after_s=-3_600)
+    watch.sees(130.0)
+    early = Alert.objects.count()
+    watch.sees(130.0)
+
+    assert (early, Alert.objects.count()) == (0, 1)
+
+
 def test_the_last_value_is_kept_for_people(watch, make_rule):
     make_rule()
 

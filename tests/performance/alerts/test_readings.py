@@ -95,6 +95,15 @@ def test_the_worst_host_counts():
     assert read("memory_percent").observations == 2
 
 
+def test_a_sample_from_before_the_clock_was_put_back_does_not_count():
+    SystemSample.objects.create(
+        at=clock.now() + timedelta(hours=1), host="h", pid=1, role="web", cpu_percent=1,
+        memory_percent=99, process_cpu_percent=0, rss_bytes=1, threads=1,
+    )  # fmt: skip
+
+    assert read("memory_percent").value is None
+
+
 def test_reading_many_sites_takes_no_more_queries_than_reading_one(
     recorder, django_assert_num_queries
 ):

@@ -323,8 +323,7 @@ def fill(*, sites, at):
             store(account)
             add_login(site, account, asked_s_ago=60, error=SiteUnavailable, by=worker)
         SiteBreaker.objects.create(site=site, state="half_open")
-        # Fresh for as long as the test takes.
-        sample(at, host=f"h{number}", in_flight=1, ago_s=-600)
+        sample(at, host=f"h{number}", in_flight=1)
         observe(events.CPU, 5.0, at=at, label=f"h{number}")
         observe(events.LOGIN_S, 5.0, at=at, label="ok", site=site.slug)
         count(events.ACQUISITIONS, "success", 2, at=at, site=site.slug)
@@ -346,6 +345,7 @@ def queries(client, address):
     return len(asked)
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_number_of_queries_does_not_grow(admin_client):
     now = timezone.now()
     fill(sites=1, at=now)
@@ -363,6 +363,7 @@ def test_the_number_of_queries_does_not_grow(admin_client):
     assert max(many) <= MOST_QUERIES
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_page_shows_it_all_and_every_link_leads_somewhere(admin_client):
     fill(sites=2, at=timezone.now())
     text = admin_client.get(PAGE).content.decode()
@@ -398,6 +399,7 @@ def test_nothing_is_loaded_from_elsewhere(admin_client):
     assert [address for address in loaded if not address.startswith("/static/")] == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_refresh_swaps_every_part_and_no_chart(admin_client):
     fill(sites=1, at=timezone.now())
     answer = admin_client.get(reverse("dashboard"), {"window": "6h"})
@@ -432,6 +434,7 @@ def test_who_is_not_signed_in_any_more_is_sent_to_the_whole_page(client, django_
         assert answer["HX-Refresh"] == "true"
 
 
+@pytest.mark.usefixtures("patient")
 def test_everybody_sees_what_their_permissions_say(django_user_model):
     fill(sites=1, at=timezone.now())
     person = django_user_model.objects.create_user("clerk", is_staff=True)

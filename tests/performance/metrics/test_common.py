@@ -1,15 +1,17 @@
 """Periodic jobs, steps of upkeep, and sampling."""
 
 import os
+from datetime import timedelta
 
 import psutil
 import pytest
 from django.db import OperationalError
 
-from apps.common import measure, optimization, periodic
+from apps.common import clock, measure, optimization, periodic
 from apps.common.optimization import StepOptions, StepReport, register_step, run_steps
 from apps.performance.models import SystemSample
-from apps.performance.services import sampling
+from apps.performance.services import resources, sampling
+from tests.performance.metrics.conftest import exposed
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import claim
 
@@ -90,6 +92,18 @@ def test_a_process_is_sampled_every_ten_seconds(db, monkeypatch):
     assert row.rss_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert row.queue_depth is None
     assert measure.recorder.pending() >= 4
+
+
+def test_a_dead_process_is_not_shown_until_a_clock_that_was_put_back_has_caught_up(db):
+    at = clock.now()
+    for ago_s, pid in ((-3_600, 1), (5, 2), (31, 3)):
+        SystemSample.objects.create(
+            at=at - timedelta(seconds=ago_s), host="h", pid=pid, role="web", cpu_percent=1,
+            memory_percent=1, process_cpu_percent=1, rss_bytes=7, threads=1,
+        )  # fmt: skip
+    assert [row.pid for row in resources.fresh(at)] == [2]
+    size = "latchkey_resident_memory_bytes", (("host", "h"), ("role", "web"))
+    assert exposed()[size] == 7
 
 
 def test_the_supervisor_looks_at_what_all_share(db, settings, monkeypatch):

@@ -180,6 +180,14 @@ def test_a_reset_hides_what_was_before_it_at_once_and_deletes_nothing(time):
     assert sum(row.n for row in counts) == 2
 
 
+def test_a_reset_from_before_the_clock_was_put_back_hides_nothing(time):
+    resetting.reset()
+    time.move(-3_600)
+    acquisitions("success")
+    measure.flush()
+    assert statistics.metrics().total == 1
+
+
 def test_trends_do_not_reach_back_behind_a_reset(time):
     events.problem_answered(error_type="api_error", code="x")
     resetting.reset()
