@@ -1,4 +1,4 @@
-"""Every page of the admin opens, and none shows a secret."""
+"""Every page of the admin opens, also after signing in, and none shows a secret."""
 
 from datetime import timedelta
 
@@ -164,3 +164,9 @@ def test_tokens_are_revoked_in_the_admin(admin_client, rows):
     assert admin_client.post(url, data).status_code == 302
     token.refresh_from_db()
     assert timezone.now() - token.revoked_at < timedelta(minutes=1)
+
+
+def test_signing_in_leads_to_the_first_page(client, django_user_model):
+    django_user_model.objects.create_superuser("ops", password="of this test")
+    given = {"username": "ops", "password": "of this test"}
+    assert client.post("/admin/login/", given).url == "/admin/"
