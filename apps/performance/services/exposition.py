@@ -27,6 +27,7 @@ from apps.common import clock, events
 from apps.common.scale import COUNT_BUCKET, value_of
 from apps.performance.models import MetricBucket, Resolution
 from apps.performance.services import resources, statistics
+from apps.performance.services.evaluation import Scopes
 from apps.performance.services.storing import EPOCH
 from apps.tokens.models import LoginAttempt, Site, TokenRequest, WorkerProcess
 from apps.tokens.models.attempts import Outcome
@@ -177,16 +178,25 @@ def _of_work() -> Iterator[Metric]:
         for site in sites:
             gauge.add_metric([site], counts.get(site, 0))
         yield gauge
-    alive = WorkerProcess.objects.filter(ended_at=None, lease_until__gt=clock.database_now())
+    at = clock.database_now()
+    opened = Scopes.current(at=at).open
+    gauge = GaugeMetricFamily(
+        "latchkey_site_open", "Whether logins may be made there now.", labels=["site"]
+    )
+    for site in sites:
+        gauge.add_metric([site], site in opened)
+    yield gauge
+    alive = WorkerProcess.objects.filter(ended_at=None, lease_until__gt=at)
     workers = alive.order_by().values_list("cluster").annotate(Count("pk"))
     gauge = GaugeMetricFamily("latchkey_workers", "Worker processes at work.", labels=["cluster"])
     for cluster, count in workers:
         gauge.add_metric([cluster], count)
     yield gauge
+    rate, reads = statistics.hits()
+    yield GaugeMetricFamily("latchkey_cache_reads", "Cache reads of five minutes.", value=reads)
     gauge = GaugeMetricFamily(
         "latchkey_cache_hit_ratio", "Cache reads of five minutes that found something."
     )
-    rate = statistics.hit_rate()
     if rate is not None:
         gauge.add_metric([], rate)
     yield gauge

@@ -4,17 +4,22 @@ import json
 import math
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.access.contracts import Grant, Scope
+from apps.caching.models import CacheUsage
 from apps.common import events, measure
 from apps.performance.models import SystemSample
+from apps.performance.models.alerts import Severity
 from apps.performance.services import exposition, keeping
+from apps.tokens.models import AdmissionLimits
 from tests.performance.metrics.conftest import exposed
 from tests.promtool import find as find_promtool
 from tests.tokens.factories import make_site
@@ -22,6 +27,21 @@ from tests.tokens.factories import make_site
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "docs/deploy/prometheus-rules.yml"
 DASHBOARD = ROOT / "docs/deploy/grafana-dashboard.json"
+# What a rule that ships watches → the same for Prometheus, and its unit there as ours.
+SAME_RULE = {
+    "success_rate": ("LatchkeySuccessRateLow", 100),
+    "timeout_rate": ("LatchkeyTimeoutRateHigh", 100),
+    "mean_total_s": ("LatchkeyAcquisitionSlow", 1),
+    "in_flight_and_waiting": ("LatchkeyQueueLong", 1),
+    "memory_percent": ("LatchkeyMemoryHigh", 100),
+    "cpu_percent": ("LatchkeyCpuHigh", 100),
+    "cache_hit_rate": ("LatchkeyCacheHitRateLow", 100),
+    "store_p95_ms": ("LatchkeyStoreSlow", 1000),
+    "retrieve_p95_ms": ("LatchkeyRetrieveSlow", 1000),
+    "api_p95_ms": ("LatchkeyApiSlow", 1000),
+}
+# Read as they are: of these there is one value, not many of a window.
+GAUGES = {"in_flight_and_waiting", "memory_percent", "cpu_percent"}
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +122,6 @@ def test_a_value_is_on_the_right_side_of_an_edge_within_the_error(db, value):
 
 
 def test_machines_and_work_are_exposed(measured):
-    from django.utils import timezone
-
     SystemSample.objects.create(
         at=timezone.now(), host="h", pid=1, role="supervisor", cpu_percent=12, memory_percent=50,
         process_cpu_percent=1, rss_bytes=1000, threads=1, database_connections=7, redis="degraded",
@@ -115,6 +133,34 @@ def test_machines_and_work_are_exposed(measured):
     assert found["latchkey_logins_in_flight", (("site", "court"),)] == 0
     assert found["latchkey_cache_degraded_processes", ()] == 1
     assert found["latchkey_cache_incidents_total", (("reason", "timeout"),)] == 1
+
+
+def test_where_logins_may_be_made_now_is_exposed(measured):
+    every_hour = [{"from": "00:00", "to": "24:00"}]
+    make_site("closed", closed_hours=every_hour)
+    make_site("paused", paused=True)
+    make_site("off", enabled=False)
+
+    def opened():
+        return {
+            dict(labels)["site"]: value
+            for (name, labels), value in exposed().items()
+            if name == "latchkey_site_open"
+        }
+
+    assert opened() == {"court": 1, "closed": 0, "paused": 0, "off": 0}
+    AdmissionLimits.change({"paused": True})
+    assert set(opened().values()) == {0}
+
+
+def test_the_reads_of_the_hit_rate_are_exposed(measured):
+    assert exposed()["latchkey_cache_reads", ()] == 0
+    CacheUsage.objects.create(
+        minute=timezone.now(), namespace="tokens", layer="l1", hits=3, misses=1
+    )
+    found = exposed()
+    assert found["latchkey_cache_reads", ()] == 4
+    assert found["latchkey_cache_hit_ratio", ()] == 0.75
 
 
 def test_a_scrape_needs_the_token_or_a_key(client, settings):
@@ -158,6 +204,25 @@ def test_every_rule_has_a_unit_test():
     assert set(rules) == tried
 
 
+def test_the_rules_are_those_that_ship():
+    shipped = import_module("apps.performance.migrations.0003_shipped_alert_rules").SHIPPED
+    rules = {
+        rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    }
+    for rule in shipped:
+        if rule["metric"] not in SAME_RULE:
+            continue
+        name, unit = SAME_RULE[rule["metric"]]
+        expression = rules[name]["expr"]
+        sign = "<" if rule["direction"] == "below" else ">"
+        assert f"{sign} {rule['threshold'] / unit:g}" in expression
+        assert rules[name]["labels"]["severity"] == Severity(rule["severity"]).label
+        if rule["metric"] in GAUGES:
+            continue
+        assert f">= {rule['minimum']}\n" in expression
+        assert f"[{rule['window_s'] // 60}m]" in expression
+
+
 def queries():
     """Every query of the dashboard and the rules."""
     board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
@@ -182,14 +247,12 @@ def unknown_parts(query, names):
         for _, selector in used
         for label in re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", selector or "")
     }
-    for group in re.findall(r"\bby\s*\(([^)]*)\)", query):
+    for group in re.findall(r"\b(?:by|on)\s*\(([^)]+)\)", query):
         wanted |= {label.strip() for label in group.split(",")}
     return missing + sorted(wanted - labels)
 
 
 def test_every_query_asks_for_something_that_is_exposed(measured):
-    from django.utils import timezone
-
     SystemSample.objects.create(
         at=timezone.now(), host="h", pid=1, role="supervisor", cpu_percent=12, memory_percent=50,
         process_cpu_percent=1, rss_bytes=1000, threads=1, database_connections=7,
