@@ -197,11 +197,11 @@ def test_the_alert_rules_do_what_they_say(tmp_path, promtool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_rule_has_a_unit_test():
+def test_every_rule_fires_in_a_unit_test():
     rules = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
     tests = yaml.safe_load((Path(__file__).parent / "rules_test.yml").read_text())["tests"]
-    tried = {case["alertname"] for test in tests for case in test["alert_rule_test"]}
-    assert set(rules) == tried
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    assert set(rules) == {case["alertname"] for case in cases if case["exp_alerts"]}
 
 
 def test_the_rules_are_those_that_ship():
