@@ -281,6 +281,26 @@ def test_prometheus_understands_every_query(tmp_path, promtool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("title", "labels"), [("Success rate", "{}"), ("Success rate by site", '{site="worst"}')]
+)
+def test_where_nothing_ever_succeeded_the_panel_shows_zero(tmp_path, promtool, title, labels):
+    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    (panel,) = [panel for panel in board["panels"] if panel["title"] == title]
+    (expression,) = [target["expr"] for target in panel["targets"]]
+    expression = re.sub(r"\$__\w+", "5m", expression).replace("$site", ".*")
+    failed = 'latchkey_acquisitions_total{site="worst",status="failed"}'
+    wanted = {"expr": expression, "eval_time": "10m"}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": failed, "values": "0+5x20"}],
+        "promql_expr_test": [{**wanted, "exp_samples": [{"labels": labels, "value": 0}]}],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    done = promtool("test", "rules", tmp_path / "test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_panels_do_not_lie_on_each_other():
     taken = {}
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
