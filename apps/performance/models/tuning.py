@@ -31,10 +31,20 @@ class TuningBounds(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["site"], name="one_bounds_per_site"),
             models.UniqueConstraint(
-                models.Value(1), condition=Q(site=None), name="one_bounds_over_all"
+                models.Value(1),
+                condition=Q(site=None),
+                name="one_bounds_over_all",
+                violation_error_message=(
+                    "There are bounds for the limit over all sites already: change those, or name "
+                    "a site."
+                ),
             ),
             models.CheckConstraint(
-                condition=Q(lowest__gte=1) & Q(highest__gte=F("lowest")), name="bounds_in_order"
+                condition=Q(lowest__gte=1) & Q(highest__gte=F("lowest")),
+                name="bounds_in_order",
+                violation_error_message=(
+                    "The highest limit must be at least the lowest, and both at least 1."
+                ),
             ),
         ]
 

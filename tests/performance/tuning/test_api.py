@@ -131,3 +131,19 @@ def test_the_admin_shows_the_rows_and_takes_changes_back(site):
 
     assert Site.objects.get().max_concurrent == 3
     assert LimitChange.objects.get(reverts=change).by == "root"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"lowest": 1, "highest": 9}, "There are bounds for the limit over all sites already"),
+        ({"lowest": 9, "highest": 1}, "The highest limit must be at least the lowest"),
+    ],
+)
+def test_the_admin_says_what_is_wrong_with_bounds(admin_client, fields, said):
+    TuningBounds.objects.create()
+    answer = admin_client.post(reverse("admin:performance_tuningbounds_add"), fields)
+    text = answer.content.decode()
+    assert said in text
+    assert "is violated" not in text
+    assert TuningBounds.objects.count() == 1
