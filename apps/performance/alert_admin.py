@@ -91,11 +91,16 @@ class AlertRuleAdmin(ModelAdmin):  # type: ignore[misc]
 
 @admin.register(AlertRuleState)
 class AlertRuleStateAdmin(_Facts):
-    list_display = [
-        "rule", "site", "value", "observations", "checked_at", "bad_since", "good_since",
+    list_display = fields = [
+        "rule", "site", "measured", "observations", "checked_at", "bad_since", "good_since",
         "silent_since",
     ]  # fmt: skip
+    readonly_fields = ["measured"]
     list_filter = ["rule", "site"]
+
+    @admin.display(description="Value", ordering="value")
+    def measured(self, row: AlertRuleState) -> str:
+        return alert_rules.shown(row.value)
 
 
 @admin.register(Alert)

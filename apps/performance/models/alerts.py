@@ -107,7 +107,7 @@ class AlertRuleState(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.rule_id} {self.site}: {self.value}"
+        return f"{self.rule} {self.site}".strip()
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):

@@ -18,6 +18,8 @@ from typing import Final
 from apps.performance.models.alerts import AlertMetric, AlertRule, Direction, Severity
 
 RAISE_PAST: Final = 1.5
+# Stands in rows for "never", over all that can be measured: no database and no JSON takes infinity.
+NEVER: Final = 1e20
 SHARES: Final = frozenset(
     {AlertMetric.SUCCESS_RATE, AlertMetric.CACHE_HIT_RATE, AlertMetric.TIMEOUT_RATE}
 )
@@ -49,6 +51,15 @@ class Reading:
 
 
 NOTHING: Final = Reading(value=None)
+
+
+def shown(value: float | None) -> str:
+    """Return a value as people read it: three digits or all whole ones, `never`, – for none."""
+    if value is None:
+        return "–"
+    if value >= NEVER:
+        return "never"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
 def excess(rule: AlertRule, value: float) -> float:

@@ -28,8 +28,6 @@ EVERY: Final = timedelta(seconds=60)
 # An alert about which nothing new is known for this long is history, not news.
 SILENCE_ENDS_AFTER_S: Final = 3_600.0
 WATCHED_WITHIN: Final = 3 * EVERY
-# Stands for "never" in a row; over all that can be measured, also in milliseconds.
-LARGEST: Final = 1e20
 
 
 class Source(Protocol):
@@ -135,7 +133,7 @@ def _judge(
     bad = value is not None and alert_rules.is_bad(rule, value)
     good = value is not None and alert_rules.is_good(rule, value)
     state.checked_at, state.observations = at, reading.observations
-    state.value = None if reading.value is None else min(reading.value, LARGEST)
+    state.value = None if reading.value is None else min(reading.value, alert_rules.NEVER)
     state.bad_since = (state.bad_since or at) if bad else None
     state.good_since = (state.good_since or at) if good else None
     state.silent_since = (state.silent_since or at) if value is None else None
@@ -143,7 +141,7 @@ def _judge(
         finding = Finding(
             rule=rule,
             site=site,
-            value=min(value, LARGEST),
+            value=min(value, alert_rules.NEVER),
             observations=reading.observations,
             severity=alert_rules.severity_of(rule, value),
         )
@@ -173,7 +171,9 @@ def _forget_gaps(state: AlertRuleState, *, at: datetime) -> None:
 def _end(rule: AlertRule, site: str, value: float | None, *, at: datetime, reason: str) -> None:
     for alert in Alert.objects.unresolved().filter(rule=rule, site=site):
         if value is not None:
-            Alert.objects.filter(pk=alert.pk).update(value=min(value, LARGEST), seen_at=at)
+            Alert.objects.filter(pk=alert.pk).update(
+                value=min(value, alert_rules.NEVER), seen_at=at
+            )
         alerting.resolve(alert, at=at, reason=reason)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from apps.performance.models import Alert, NotificationChannel
 from apps.performance.models.alerts import AlertMetric, Direction, Severity
+from apps.performance.services.alert_rules import shown
 
 _EVENTS: Final = {"opened": "Alert", "raised": "Alert got worse", "resolved": "Resolved"}
 _REASONS: Final = {
@@ -23,7 +24,7 @@ def notice_of(alert: Alert, event: str) -> dict[str, Any]:
     lines = [
         ("Severity", str(severity)),
         ("Site", place),
-        ("Value", f"{alert.value:g} ({side} {alert.threshold:g} is bad)"),
+        ("Value", f"{shown(alert.value)} ({side} {alert.threshold:g} is bad)"),
         ("Measured", str(AlertMetric(alert.metric).label)),
         ("Since", f"{alert.opened_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
@@ -49,8 +50,8 @@ def notice_of(alert: Alert, event: str) -> dict[str, Any]:
     # One line: it becomes the subject of a mail.
     name = " ".join(alert.rule_name.split())
     title = f"[Latchkey] {_EVENTS[event]}: {name} at {place} ({severity})"
-    shown = "resolved" if alert.resolved_at else severity
-    return {"title": title, "severity": shown, "lines": lines, "data": data}
+    state = "resolved" if alert.resolved_at else severity
+    return {"title": title, "severity": state, "lines": lines, "data": data}
 
 
 def test_notice(channel: NotificationChannel, *, by: str, at: datetime) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rules, alerts, channels and notices over HTTP and in the admin."""
 
 import json
+import math
 import re
 
 import pytest
@@ -8,7 +9,13 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from apps.access.contracts import Grant, Scope
-from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
+from apps.performance.models import (
+    Alert,
+    AlertRule,
+    AlertRuleState,
+    NotificationChannel,
+    NotificationDelivery,
+)
 from apps.performance.services import notification
 from tests.performance.alerts import receivers
 from tests.performance.alerts.receivers import KEY, SECRET, receiving
@@ -244,6 +251,26 @@ def test_every_page_of_the_admin_opens(admin, watch, make_rule, make_channel, pa
     watch.sees(130.0)
 
     assert admin.get(f"{ADMIN}{page}/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(11.821061998489313, "11.8"), (12.0, "12"), (math.inf, "never")]
+)
+def test_the_admin_shows_what_a_rule_last_saw_as_people_read_it(
+    admin, watch, make_rule, value, text
+):
+    make_rule(name="Lasts", metric="pool_lasts_min", direction="below", threshold=5, site="court")
+    make_site("court")
+    watch.sees(value, site="court")
+    row = AlertRuleState.objects.get()
+
+    listed = admin.get(f"{ADMIN}alertrulestate/").content.decode()
+    page = admin.get(f"{ADMIN}alertrulestate/{row.pk}/change/").content.decode()
+
+    assert re.search(rf">\s*{text}\s*<", listed)
+    assert re.search(rf">\s*{text}\s*<", page)
+    assert "Lasts court" in re.search(r"<title>(.*?)</title>", page, re.DOTALL).group(1)
+    assert "000000000" not in listed + page
 
 
 def test_people_acknowledge_and_resolve_in_the_admin(admin, watch, make_rule):

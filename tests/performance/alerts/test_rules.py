@@ -74,3 +74,11 @@ def test_a_threshold_of_zero_allows_nothing():
 
     assert alert_rules.severity_of(about, 1.0) == Severity.HIGH
     assert alert_rules.is_good(about, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.04, "0"), (99.95, "100"), (1234.56, "1,234.6"), (alert_rules.NEVER, "never")],
+)
+def test_values_are_shown_rounded(value, text):
+    assert alert_rules.shown(value) == text
