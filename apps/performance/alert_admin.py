@@ -106,11 +106,15 @@ class AlertRuleStateAdmin(_Facts):
 @admin.register(Alert)
 class AlertAdmin(_Facts):
     list_display = [
-        "rule_name", "site", "severity", "state", "value", "threshold", "opened_at", "seen_at",
-        "acknowledged_by", "resolved_at", "resolved_by",
+        "rule_name", "site", "severity", "state", "measured", "opened_at", "acknowledged_by",
+        "resolved_at", "resolved_by",
     ]  # fmt: skip
     list_filter = ["severity", "rule_name", "site", ("resolved_at", admin.EmptyFieldListFilter)]
     actions = ["acknowledge", "resolve"]
+
+    @admin.display(description="Value", ordering="value")
+    def measured(self, alert: Alert) -> str:
+        return f"{alert_rules.shown(alert.value)} ({alert.direction} {alert.threshold:g})"
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Needs the permission behind the scope `operate`."""

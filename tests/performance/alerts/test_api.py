@@ -273,6 +273,17 @@ def test_the_admin_shows_what_a_rule_last_saw_as_people_read_it(
     assert "000000000" not in listed + page
 
 
+def test_the_list_of_alerts_shows_few_and_short_columns(admin, watch, make_rule):
+    make_rule()
+    watch.sees(130.0618)
+
+    text = admin.get(f"{ADMIN}alert/").content.decode()
+
+    assert "130.1 (above 120)" in text
+    assert "130.0618" not in text
+    assert "Seen at" not in text
+
+
 def test_people_acknowledge_and_resolve_in_the_admin(admin, watch, make_rule):
     make_rule()
     watch.sees(130.0)
