@@ -3,22 +3,20 @@
 from functools import partial
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.access import audit
 from apps.access.contracts import AuditKind, AuditRecord
 from apps.access.selectors import principal_of_user
 from apps.common.clock import database_now
-from apps.common.errors import BrokerError, ValidationFailed
+from apps.common.errors import BrokerError
 from apps.common.request_context import current_request_id
+from apps.performance.alert_forms import AlertRuleForm, ChannelForm
 from apps.performance.models import (
     Alert,
     AlertRule,
@@ -47,19 +45,6 @@ class _Facts(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
-    class Meta:
-        model = AlertRule
-        exclude: list[str] = []
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        problem = alert_rules.scope_problem(cleaned.get("metric", ""), cleaned.get("site", ""))
-        if problem and not self.errors:
-            raise ValidationError({"site": problem})
-        return cleaned
 
 
 @admin.register(AlertRule)
@@ -134,41 +119,6 @@ class AlertAdmin(_Facts):
             alerting.resolve(alert, at=at, reason=alerting.BY_HAND, by=who) for alert in queryset
         )
         self.message_user(request, f"{done} alerts resolved.")
-
-
-class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
-    """The address and the secret go in and never come out."""
-
-    url = forms.CharField(
-        required=False,
-        widget=UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "off"}),
-        help_text="The address of a webhook or robot; never shown again. Empty keeps it.",
-    )
-    secret = forms.CharField(
-        required=False,
-        strip=False,
-        widget=UnfoldAdminPasswordWidget(
-            render_value=False, attrs={"autocomplete": "new-password"}
-        ),
-        help_text="What is signed with; never shown again. Empty keeps it for the same host.",
-    )
-
-    class Meta:
-        model = NotificationChannel
-        exclude: list[str] = []
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        if not self.errors:
-            try:
-                notification_channels.check(
-                    kind=cleaned["kind"],
-                    url=notification_channels.address_of(self.instance, cleaned["url"]),
-                    recipients=cleaned["recipients"],
-                )
-            except ValidationFailed as error:
-                raise ValidationError(error.details["errors"]) from error
-        return cleaned
 
 
 @admin.register(NotificationChannel)

@@ -298,7 +298,7 @@ def test_people_acknowledge_and_resolve_in_the_admin(admin, watch, make_rule):
 
 FORM = {
     "name": "hook", "kind": "webhook", "enabled": "on", "minimum_severity": "1", "site": "",
-    "notify_resolved": "on", "recipients": "[]", "url": "", "secret": "",
+    "notify_resolved": "on", "recipients": "", "url": "", "secret": "",
 }  # fmt: skip
 
 
@@ -317,6 +317,25 @@ def test_people_make_test_and_change_a_channel_in_the_admin(admin):
     channel.refresh_from_db()
     assert (channel.name, channel.secrets["secret"], len(server.taken)) == ("renamed", SECRET, 1)
     assert SECRET not in shown
+
+
+def test_people_write_mail_addresses_one_a_line_in_the_admin(admin):
+    mail = FORM | {"name": "mail", "kind": "mail"}
+    two = {"recipients": " ops@example.org\r\n\r\nnight@example.org\r\n"}
+
+    admin.post(f"{ADMIN}notificationchannel/add/", mail | two)
+    channel = NotificationChannel.objects.get()
+    page = admin.get(f"{ADMIN}notificationchannel/{channel.pk}/change/").content.decode()
+    none = admin.post(f"{ADMIN}notificationchannel/add/", mail | {"name": "none"})
+    wrong = admin.post(
+        f"{ADMIN}notificationchannel/add/", mail | {"name": "wrong", "recipients": "ops"}
+    )
+
+    assert channel.recipients == ["ops@example.org", "night@example.org"]
+    assert re.search(r">\s*ops@example.org\nnight@example.org</textarea>", page)
+    assert b"at least one" in none.content
+    assert b"not a mail address" in wrong.content
+    assert NotificationChannel.objects.count() == 1
 
 
 def test_the_button_of_the_page_saves_and_sends(admin, django_capture_on_commit_callbacks):
