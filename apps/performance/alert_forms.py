@@ -4,11 +4,17 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
 
 from apps.common.errors import ValidationFailed
 from apps.performance.models import AlertRule, NotificationChannel
+from apps.performance.models.alerts import EACH_SITE
 from apps.performance.services import alert_rules, notification_channels
+from apps.tokens.models import Site
 
 
 class LinesField(forms.Field):
@@ -26,7 +32,24 @@ class LinesField(forms.Field):
         return self.to_python(data) != (initial or [])
 
 
-class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+class _AboutSite(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+    """A row that names a site by its slug: one that there is, or the one it names already."""
+
+    elsewhere: list[tuple[str, str]]
+    site = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        slugs = [*Site.objects.order_by("slug").values_list("slug", flat=True)]
+        known = [*self.elsewhere, *((slug, slug) for slug in slugs)]
+        now = self.instance.site
+        gone = [] if now in dict(known) else [(now, f"{now} (there is no such site)")]
+        self.fields["site"].choices = known + gone  # type: ignore[attr-defined]
+
+
+class AlertRuleForm(_AboutSite):
+    elsewhere = [("", "all sites as one"), (EACH_SITE, "each site by itself")]
+
     class Meta:
         model = AlertRule
         exclude: list[str] = []
@@ -39,9 +62,10 @@ class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscript
         return cleaned
 
 
-class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs
+class ChannelForm(_AboutSite):
     """The address and the secret go in and never come out."""
 
+    elsewhere = [("", "all sites")]
     recipients = LinesField(required=False, help_text="Mail addresses, one a line; for mail.")
     url = forms.CharField(
         required=False,

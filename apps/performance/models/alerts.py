@@ -57,7 +57,9 @@ class AlertRule(models.Model):
     )
     enabled = models.BooleanField(default=True)
     window_s = models.PositiveIntegerField(
-        default=300, validators=[MinValueValidator(60), MaxValueValidator(86_400)]
+        default=300,
+        validators=[MinValueValidator(60), MaxValueValidator(86_400)],
+        help_text="Of how many seconds the value is made; begins with a whole minute.",
     )
     minimum = models.PositiveIntegerField(
         default=1,

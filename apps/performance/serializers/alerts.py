@@ -49,8 +49,10 @@ class _Strict(serializers.ModelSerializer[Any]):
         return super().to_internal_value(data)
 
 
-def _check_site(value: str, *, also: tuple[str, ...] = ("",)) -> str:
-    if value not in also and not Site.objects.filter(slug=value).exists():
+def _check_site(value: str, row: Any, *, also: tuple[str, ...] = ("",)) -> str:
+    # A row outlives the site it names, and can still be changed then.
+    kept = row is not None and row.site == value
+    if not kept and value not in also and not Site.objects.filter(slug=value).exists():
         raise serializers.ValidationError("There is no such site.")
     return value
 
@@ -63,7 +65,7 @@ class AlertRuleInput(_Strict):
         fields = _RULE_FIELDS
 
     def validate_site(self, value: str) -> str:
-        return _check_site(value, also=("", EACH_SITE))
+        return _check_site(value, self.instance, also=("", EACH_SITE))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         now = {name: attrs.get(name, getattr(self.instance, name, "")) for name in _MEANING}
@@ -120,7 +122,7 @@ class ChannelInput(_Strict):
         fields = [*_CHANNEL_FIELDS, "url", "secret"]
 
     def validate_site(self, value: str) -> str:
-        return _check_site(value)
+        return _check_site(value, self.instance)
 
     def save(self, **_: Any) -> NotificationChannel:
         """Write through the service that checks; raises its ValidationFailed."""

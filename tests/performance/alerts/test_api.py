@@ -17,6 +17,7 @@ from apps.performance.models import (
     NotificationDelivery,
 )
 from apps.performance.services import notification
+from apps.tokens.models import Site
 from tests.performance.alerts import receivers
 from tests.performance.alerts.receivers import KEY, SECRET, receiving
 from tests.tokens.factories import make_site
@@ -61,6 +62,15 @@ def test_a_rule_that_cannot_work_is_refused(api, change, field):
 
     assert answer.status == 400
     assert field in answer.json["details"]["errors"]
+
+
+def test_a_rule_whose_site_is_gone_can_still_be_changed(api, make_rule, make_channel):
+    rows = {"alert-rules": make_rule(site="gone"), "channels": make_channel(site="gone")}
+    for kind, row in rows.items():
+        path = f"{PATH}{kind}/{row.pk}"
+
+        assert api().patch(path, {"site": "gone", "name": "as it was"}).status == 200
+        assert api().patch(path, {"site": "nowhere"}).status == 400
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"direction": "below"}])
@@ -300,6 +310,7 @@ FORM = {
     "name": "hook", "kind": "webhook", "enabled": "on", "minimum_severity": "1", "site": "",
     "notify_resolved": "on", "recipients": "", "url": "", "secret": "",
 }  # fmt: skip
+LOG = FORM | {"name": "log", "kind": "log"}
 
 
 def test_people_make_test_and_change_a_channel_in_the_admin(admin):
@@ -317,6 +328,33 @@ def test_people_make_test_and_change_a_channel_in_the_admin(admin):
     channel.refresh_from_db()
     assert (channel.name, channel.secrets["secret"], len(server.taken)) == ("renamed", SECRET, 1)
     assert SECRET not in shown
+
+
+RULE_FORM = RULE | {
+    "severity": "1", "enabled": "on", "window_s": "300", "minimum": "1", "for_s": "0",
+    "clear_for_s": "120", "clear_margin": "0.05",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "form"), [("alertrule", RULE_FORM), ("notificationchannel", LOG)])
+def test_the_admin_takes_only_sites_that_there_are(admin, page, form):
+    make_site("court")
+    model = {"alertrule": AlertRule, "notificationchannel": NotificationChannel}[page]
+
+    refused = admin.post(f"{ADMIN}{page}/add/", form | {"site": "cuort"})
+    assert b"Select a valid choice. cuort is not one of" in refused.content
+    assert not model.objects.exists()
+
+    admin.post(f"{ADMIN}{page}/add/", form | {"site": "court"})
+    row = model.objects.get()
+    assert row.site == "court"
+
+    Site.objects.all().delete()
+    path = f"{ADMIN}{page}/{row.pk}/change/"
+    assert b"court (there is no such site)" in admin.get(path).content
+    admin.post(path, form | {"site": "court", "name": "changed"})
+    row.refresh_from_db()
+    assert (row.name, row.site) == ("changed", "court")
 
 
 def test_people_write_mail_addresses_one_a_line_in_the_admin(admin):
