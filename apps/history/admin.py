@@ -8,12 +8,14 @@ from django.http import HttpRequest, HttpResponseBase
 from unfold.admin import ModelAdmin
 
 from apps.common.pagination import BoundedPaginator
+from apps.history import periods
 from apps.history.drilldown import DrillDown
 from apps.history.export import lines
 from apps.history.filters import search
 from apps.history.models import (
     DayCell,
     HourCell,
+    Level,
     MonthCell,
     Rollup,
     Spread,
@@ -120,19 +122,61 @@ class HistoryAdmin(ReadOnlyAdmin):
         return download(lines(queryset, "jsonl"), "jsonl")
 
 
+class PeriodAdmin(ReadOnlyAdmin):
+    """Rows of a period, which is a number in the row and a date for people."""
+
+    ordering = ["-period"]
+
+    @admin.display(description="Period (UTC)", ordering="period")
+    def when(self, row: Any) -> str:
+        if isinstance(row, HourCell):
+            return f"{periods.hour_start(row.period):%Y-%m-%d %H:00}"
+        if isinstance(row, MonthCell) or getattr(row, "level", "") == Level.MONTH:
+            return f"{periods.month_start(row.period):%Y-%m}"
+        return f"{periods.day_start(row.period):%Y-%m-%d}"
+
+    @admin.display(description="Site", ordering="site")
+    def place(self, row: Any) -> str:
+        return row.site or "all"
+
+
 @admin.register(HourCell, DayCell, MonthCell, StatusCell)
-class CellAdmin(ReadOnlyAdmin):
+class CellAdmin(PeriodAdmin):
     """Sums over closed periods."""
 
-    list_display = ["__str__", "attempts", "retries", "total_sum", "total_min", "total_max"]
     ordering = ["-period", "site"]
     search_fields = ["site"]
 
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        fields = {field.name for field in self.opts.fields}
+        own = [name for name in ("account", "status") if name in fields]
+        sums = ["n", "success", "attempts", "retries", "sum_s", "shortest_s", "longest_s"]
+        return ["when", "place", *own, *sums]
 
-@admin.register(Spread, Rollup)
-class PeriodAdmin(ReadOnlyAdmin):
-    """Which periods are added up, and how their times are spread."""
+    @admin.display(description="Sum (s)", ordering="total_sum")
+    def sum_s(self, row: Any) -> str:
+        return f"{row.total_sum / 1000:,.1f}"
 
-    list_display = ["__str__", "level", "period"]
+    @admin.display(description="Shortest (s)", ordering="total_min")
+    def shortest_s(self, row: Any) -> str:
+        return f"{row.total_min / 1000:,.1f}"
+
+    @admin.display(description="Longest (s)", ordering="total_max")
+    def longest_s(self, row: Any) -> str:
+        return f"{row.total_max / 1000:,.1f}"
+
+
+@admin.register(Spread)
+class SpreadAdmin(PeriodAdmin):
+    """How the times of a period are spread."""
+
+    list_display = ["when", "level", "place"]
     list_filter = ["level"]
-    ordering = ["-period"]
+
+
+@admin.register(Rollup)
+class RollupAdmin(PeriodAdmin):
+    """Which periods are added up."""
+
+    list_display = ["when", "level", "rolled_at"]
+    list_filter = ["level"]

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,6 +32,29 @@ def test_every_model_can_be_looked_at(staff):
         if model._meta.app_label == "history":
             url = reverse(f"admin:history_{model._meta.model_name}_changelist")
             assert staff.get(url).status_code == 200, url
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("hourcell", ["2026-03-10 14:00", "all", "court_zxfw", "83.5"]),
+        ("daycell", ["2026-03-10", "court_zxfw", "alice", "83.5"]),
+        ("monthcell", ["2026-03", "court_zxfw", "alice", "83.5"]),
+        ("statuscell", ["2026-03-10", "2026-03", "all", "Success", "83.5"]),
+        ("spread", ["2026-03-10", "2026-03", "all", "Month"]),
+        ("rollup", ["2026-03-10", "2026-03", "Day"]),
+    ],
+)
+def test_periods_are_shown_as_dates_and_times_in_seconds(staff, model, shown):
+    at = datetime(2026, 3, 10, 14, 30, tzinfo=UTC)
+    services.record(make_record(account="alice", total_s=83.456, finished_at=at))
+    services.roll_up(at=datetime(2026, 4, 10, tzinfo=UTC))
+
+    text = staff.get(reverse(f"admin:history_{model}_changelist")).content.decode()
+
+    cells = {cell.strip() for cell in re.findall(r">([^<>]+)<", text)}
+    assert set(shown) <= cells
+    assert "83456" not in text
 
 
 def test_facts_are_read_only(staff):
