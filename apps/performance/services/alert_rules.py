@@ -54,12 +54,12 @@ NOTHING: Final = Reading(value=None)
 
 
 def shown(value: float | None) -> str:
-    """Return a value as people read it: three digits or all whole ones, `never`, – for none."""
+    """Return a value as people read it: four digits or all whole ones, `never`, – for none."""
     if value is None:
         return "–"
     if value >= NEVER:
         return "never"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def excess(rule: AlertRule, value: float) -> float:

@@ -78,7 +78,15 @@ def test_a_threshold_of_zero_allows_nothing():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0.04, "0"), (99.95, "100"), (1234.56, "1,234.6"), (alert_rules.NEVER, "never")],
+    [
+        (None, "–"),
+        (0, "0"),
+        (0.04, "0.04"),
+        (0.79612, "0.7961"),
+        (11.821061998, "11.82"),
+        (1234.56, "1,235"),
+        (alert_rules.NEVER, "never"),
+    ],
 )
 def test_values_are_shown_rounded(value, text):
     assert alert_rules.shown(value) == text
