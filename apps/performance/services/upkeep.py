@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -22,7 +21,7 @@ from django.utils.module_loading import autodiscover_modules
 from apps.common.clock import database_now
 from apps.common.database import fresh_connections
 from apps.common.errors import BusinessRuleViolated, ValidationFailed
-from apps.common.optimization import Step, StepOptions, StepReport, run_step, steps
+from apps.common.optimization import Step, StepOptions, StepReport, folder, run_step, steps
 from apps.performance.models.upkeep import UpkeepLease
 from apps.tokens.models import WorkerProcess
 from apps.tokens.services import recovery
@@ -123,12 +122,12 @@ def run_scheduled(
 ) -> dict[str, str]:
     """Do what a schedule asks for; return step → what it told. Raises if a step failed.
 
-    `options` are those of StepOptions, as the admin shows and takes them. Another run at the
-    same time is no failure, and is told.
+    `options` are those of StepOptions, as the admin shows and takes them; a folder without a name
+    raises ValueError. Another run at the same time is no failure, and is told.
     """
-    folder = None if archive_to is None else Path(archive_to)
+    place = None if archive_to is None else folder(archive_to)
     try:
-        reports = run(choose(flags=flags), StepOptions(archive_to=folder, **options))
+        reports = run(choose(flags=flags), StepOptions(archive_to=place, **options))
     except AlreadyRunning as error:
         return {NAME: error.message}
     failed = [report for report in reports if not report.ok]

@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError
 from datetime import timedelta
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import OperationalError
 
 from apps.access import audit
@@ -254,6 +254,21 @@ def test_misuse_ends_with_2(words):
 def test_senseless_numbers_are_misuse(read, text):
     with pytest.raises(ArgumentTypeError):
         read(text)
+
+
+@pytest.mark.parametrize("command", [[NAME, "--cleanup-days", "30"], ["history_cleanup"]])
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_an_archive_folder_without_a_name_is_misuse(command, nothing, capsys):
+    """It comes from a variable that is not set, and would be the working directory."""
+    name, *words = command
+
+    with pytest.raises(SystemExit) as caught:
+        load_command_class(get_commands()[name], name).run_from_argv(
+            ["manage.py", name, *words, "--archive-to", nothing]
+        )
+
+    assert caught.value.code == 2
+    assert "--archive-to" in capsys.readouterr().err
 
 
 def test_one_step_can_be_run_by_its_name():

@@ -8,6 +8,7 @@ from django_q.models import Schedule
 
 from apps.common.clock import now
 from apps.common.errors import ValidationFailed
+from apps.history.models import TokenAcquisitionHistory
 from apps.performance.management.commands.install_schedules import SCHEDULES
 from apps.performance.models import MetricReset
 from apps.performance.services import upkeep
@@ -69,6 +70,15 @@ def test_a_schedule_may_name_a_folder_for_the_archive(tmp_path):
     upkeep.run_scheduled(["cleanup_days"], cleanup_days=30, archive_to=str(tmp_path))
 
     assert list(tmp_path.glob("*.jsonl.gz"))
+
+
+def test_a_schedule_with_a_folder_without_a_name_fails():
+    old_record()
+
+    with pytest.raises(ValueError, match="needs a name"):
+        upkeep.run_scheduled(["cleanup_days"], cleanup_days=30, archive_to="")
+
+    assert TokenAcquisitionHistory.objects.count() == 1
 
 
 def test_a_schedule_tells_that_another_run_is_under_way():

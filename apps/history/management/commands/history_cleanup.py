@@ -1,13 +1,13 @@
 """`manage.py history_cleanup --days N [--dry-run] [--archive-to DIR]`."""
 
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from apps.common.errors import BrokerError
+from apps.common.optimization import folder
 from apps.history import services
 from apps.history.contracts import CleanupProgress
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="count only")
         parser.add_argument(
             "--archive-to",
-            type=Path,
+            type=folder,
             metavar="DIR",
             help="write the records there first",
         )

@@ -7,14 +7,13 @@ way, 2 misuse, 130 interrupted (Ctrl-C).
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.common.arguments import between
 from apps.common.errors import BrokerError
-from apps.common.optimization import Step, StepOptions, StepReport
+from apps.common.optimization import Step, StepOptions, StepReport, folder
 from apps.history.contracts import MOST_DAYS
 from apps.performance.progress_display import display
 from apps.performance.services import upkeep
@@ -46,7 +45,7 @@ class Command(BaseCommand):
         add("--apply", action="store_true", help="with it: set the recommended limits")
         add("--reset-metrics", action="store_true", help="show metrics from now on")
         add("--dry-run", action="store_true", help="say what would be done, and do nothing")
-        add("--archive-to", type=Path, metavar="DIR", help="write history there before deleting")
+        add("--archive-to", type=folder, metavar="DIR", help="write history there before deleting")
         add("--only", nargs="+", default=[], metavar="STEP", help="run these steps; see --list")
         add("--list", action="store_true", help="list the steps and what asks for them")
         add("--json", action="store_true", help="one JSON document instead of lines")
