@@ -17,7 +17,10 @@ CUT = (
 
 
 class Command(BaseCommand):
-    help = "Bring archived records back; those that are there already stay as they are."
+    help = (
+        "Bring archived records back; those that are there already stay as they are. "
+        "The next clean-up takes away again what is older than its days."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
