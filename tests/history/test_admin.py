@@ -85,6 +85,16 @@ def test_sites_are_offered_as_filters(staff):
     assert sites.lookup_choices == [("court_zxfw", "court_zxfw"), ("portal", "portal")]
 
 
+def test_the_oldest_and_the_newest_are_asked_for_apart(staff):
+    """For both at once SQLite reads every row."""
+    services.record(make_record())
+    with CaptureQueriesContext(connection) as queries:
+        staff.get(reverse(LIST))
+    ends = [query["sql"] for query in queries if "MIN(" in query["sql"] or "MAX(" in query["sql"]]
+    assert len(ends) > 3
+    assert not [sql for sql in ends if "MIN(" in sql and "MAX(" in sql]
+
+
 @pytest.mark.parametrize("kind", ["year", "month", "day"])
 def test_the_drill_down_finds_what_django_would(kind):
     for days in (0, 1, 40, 400):
