@@ -10,11 +10,13 @@ the highest level ever seen are counted as `beyond_evidence`.
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
+
+from django.db.models import F
 
 from apps.common.clock import database_now
 from apps.common.errors import ValidationFailed
@@ -98,6 +100,18 @@ class Simulation:
     beyond_evidence: int
 
 
+class _Row(NamedTuple):
+    """What is read of a recorded request."""
+
+    pk: UUID
+    slug: str
+    queue: str
+    status: str
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+
+
 @dataclass(slots=True)
 class _Job:
     """One recorded request: when it asked, and the logins it makes until it ends.
@@ -124,7 +138,7 @@ class _Job:
 @dataclass(slots=True)
 class _Replay:
     limits: Limits
-    levels: Mapping[str, tuple[LevelEvidence, ...]]
+    levels: Mapping[str, Mapping[int, LevelEvidence]]
     accounts: Mapping[str, int]
     now_s: float = 0.0
     flying: Counter[str] = field(default_factory=Counter)
@@ -133,7 +147,6 @@ class _Replay:
     )
     busiest: Counter[str] = field(default_factory=Counter)
     beyond: int = 0
-    logins: int = 0
 
     def run(self, jobs: list[_Job]) -> None:
         """Play all jobs to their end: arrivals, returns and ends in the order of their times."""
@@ -182,12 +195,11 @@ class _Replay:
         self.flying[job.site] += 1
         level = self.flying[job.site]
         self.busiest[job.site] = max(self.busiest[job.site], level)
-        self.logins += 1
         if job.began_s is None:
             job.began_s = self.now_s
         took_s, recorded = job.logins[job.step]
-        seen = {one.concurrency: one for one in self.levels.get(job.site, ())}
-        if not seen or level > max(seen):
+        seen = self.levels.get(job.site, {})
+        if level > max(seen, default=0):
             self.beyond += 1
         then, now = seen.get(recorded), seen.get(level)
         job.refused += now.rejection_rate if now else 0.0
@@ -211,14 +223,16 @@ def simulate(limits: Limits, window_s: float) -> Simulation:
     until = database_now()
     since = until - timedelta(seconds=window_s)
     found = evidence.gather(since=since, until=until)
-    levels = {slug: seen.levels for slug, seen in found.sites.items()}
+    levels = {
+        slug: {level.concurrency: level for level in seen.levels}
+        for slug, seen in found.sites.items()
+    }
     accounts = Counter(Account.objects.filter(enabled=True).values_list("site__slug", flat=True))
     rows = _rows(since, until)
-    present = _Replay(Limits.present(), levels, accounts)
-    replayed = _jobs(rows, found)
-    present.run(replayed)
-    proposed = _Replay(limits, levels, accounts)
     jobs = _jobs(rows, found)
+    replayed = [replace(job) for job in jobs]
+    _Replay(Limits.present(), levels, accounts).run(replayed)
+    proposed = _Replay(limits, levels, accounts)
     proposed.run(jobs)
     by_site: dict[str, list[_Job]] = defaultdict(list)
     for job in jobs:
@@ -236,16 +250,17 @@ def simulate(limits: Limits, window_s: float) -> Simulation:
     )
 
 
-def _rows(since: datetime, until: datetime) -> list[TokenRequest]:
+def _rows(since: datetime, until: datetime) -> list[_Row]:
     """Return the requests that ended and needed a login, oldest first."""
     rows = TokenRequest.objects.filter(created_at__gte=since, created_at__lt=until)
     ended = rows.filter(finished_at__isnull=False).exclude(
         attempts=0, status__in=[Status.DONE, Status.CANCELLED, Status.FAILED]
     )
-    return list(ended.select_related("site").order_by("-created_at")[:MOST_REQUESTS])[::-1]
+    newest = ended.order_by("-created_at").annotate(slug=F("site__slug"))[:MOST_REQUESTS]
+    return [_Row(*row) for row in newest.values_list(*_Row._fields)][::-1]
 
 
-def _jobs(rows: list[TokenRequest], found: evidence.Evidence) -> list[_Job]:
+def _jobs(rows: list[_Row], found: evidence.Evidence) -> list[_Job]:
     made, refused = _logins(rows)
     failed = {row.pk for row in rows if row.status in FAILED}
     by_refusals = failed & refused.keys() - made.keys()
@@ -253,25 +268,24 @@ def _jobs(rows: list[TokenRequest], found: evidence.Evidence) -> list[_Job]:
     limits = AdmissionLimits.current()
     jobs = []
     for row in rows:
-        slug = row.site.slug
-        seen = found.sites.get(slug)
+        seen = found.sites.get(row.slug)
         usual_s = (seen.mean_login_s if seen else None) or UNKNOWN_LOGIN_S
         asked_s = row.created_at.timestamp()
         job = _Job(
-            site=slug,
+            site=row.slug,
             asked_s=asked_s,
             order_s=asked_s + HANDICAP_S[Queue(row.queue)],
             background=row.queue in BACKGROUND,
             dies_s=asked_s + life_s(row.queue, limits),
             logins=made.get(row.pk) or [(usual_s, 1)],
             end=_end(row, by_refusals),
-            refusal_ends=ends[slug],
+            refusal_ends=ends[row.slug],
         )
         jobs.append(job)
     return jobs
 
 
-def _end(row: TokenRequest, by_refusals: Set[UUID]) -> Status:
+def _end(row: _Row, by_refusals: Set[UUID]) -> Status:
     """Return what a request ends as once it has made its logins."""
     if row.status == Status.CANCELLED:
         return Status.CANCELLED
@@ -281,7 +295,7 @@ def _end(row: TokenRequest, by_refusals: Set[UUID]) -> Status:
 
 
 def _logins(
-    rows: list[TokenRequest],
+    rows: list[_Row],
 ) -> tuple[dict[UUID, list[tuple[float, int]]], Counter[UUID]]:
     """Return by request its logins, each as (seconds, level), and how many more were refused."""
     made: dict[UUID, list[tuple[float, int]]] = defaultdict(list)
@@ -301,14 +315,14 @@ def _logins(
 
 
 def _refusals_that_end(
-    rows: list[TokenRequest], refused: Counter[UUID], by_refusals: Set[UUID]
+    rows: list[_Row], refused: Counter[UUID], by_refusals: Set[UUID]
 ) -> dict[str, float]:
     """Return by site the share of refusals after which the request was given up."""
     n: Counter[str] = Counter()
     ended: Counter[str] = Counter()
     for row in rows:
-        n[row.site.slug] += refused[row.pk]
-        ended[row.site.slug] += row.pk in by_refusals
+        n[row.slug] += refused[row.pk]
+        ended[row.slug] += row.pk in by_refusals
     return {slug: ended[slug] / n[slug] if n[slug] else 0.0 for slug in n}
 
 
@@ -329,7 +343,7 @@ def _figures(jobs: list[_Job]) -> Figures:
     )
 
 
-def _recorded(rows: list[TokenRequest]) -> Figures:
+def _recorded(rows: list[_Row]) -> Figures:
     statuses = Counter(row.status for row in rows)
     waits = [(row.started_at - row.created_at).total_seconds() for row in rows if row.started_at]
     return _with_waits(

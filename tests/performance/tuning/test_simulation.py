@@ -5,6 +5,8 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.common.errors import ValidationFailed
 from apps.performance.services.simulation import Limits, simulate
@@ -197,6 +199,16 @@ def test_a_replay_is_the_same_each_time(site, account):
     burst(site, account)
 
     assert simulate(limits(2), 3_600).proposed == simulate(limits(2), 3_600).proposed
+
+
+def test_two_replays_read_the_logins_once(site, account):
+    burst(site, account)
+
+    with CaptureQueriesContext(connection) as queries:
+        simulate(limits(2), 3_600)
+
+    read = [one["sql"] for one in queries if 'FROM "tokens_loginattempt"' in one["sql"]]
+    assert len(read) == 2  # as evidence, and as what is played
 
 
 @pytest.mark.parametrize(("tried", "window_s"), [(limits(0), 600), (limits(1), 10)])
