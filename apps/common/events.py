@@ -34,6 +34,12 @@ MEMORY: Final = "host_memory_percent"
 # Of our processes; label: role.
 RSS_BYTES: Final = "process_rss_bytes"
 PROCESS_CPU: Final = "process_cpu_percent"
+OPEN_FILES: Final = "process_open_files"
+# Of what all processes share.
+DATABASE_CONNECTIONS: Final = "database_connections"
+DATABASE_MS: Final = "database_ms"
+QUEUE_DEPTH: Final = "queue_depth"  # requests that wait
+IN_FLIGHT: Final = "in_flight"  # logins being made
 
 CANCELLED: Final = "cancelled"
 _ACQUIRE: Final = "/tokens/acquire"

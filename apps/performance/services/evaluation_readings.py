@@ -20,7 +20,7 @@ from apps.history.contracts import HistoryStatus
 from apps.performance import selectors
 from apps.performance.models import SystemSample
 from apps.performance.models.alerts import AlertMetric
-from apps.performance.services import forecast, statistics
+from apps.performance.services import forecast, sampling, statistics
 from apps.performance.services.alert_rules import NOTHING, Reading
 from apps.performance.services.distributions import Tally, merged
 from apps.tokens.models import Site, TokenRequest
@@ -97,6 +97,7 @@ class Readings:
         """Return the mean of the worst host: the mean of all would hide it."""
         since = self.at - timedelta(seconds=window_s)
         recent = SystemSample.objects.filter(at__gt=since, at__lte=self.at)
+        recent = recent.exclude(role=sampling.QUEUE)  # the supervisor's look, once more
         hosts = recent.order_by().values("host").annotate(mean=Avg(column), n=Count("pk"))
         worst = max(hosts, key=lambda host: host["mean"], default=None)
         return Reading(value=worst["mean"], observations=worst["n"]) if worst else NOTHING

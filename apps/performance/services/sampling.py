@@ -1,14 +1,17 @@
 """Looking at this process, its host, and what all of them share, every ten seconds.
 
-Each long-lived process looks at itself. What the whole installation shares (database, Redis,
-queue, workers) is looked at by the supervisors.
+Each process that works looks at itself. What the whole installation shares (database, Redis,
+queue, workers) is looked at by the supervisors, and so are the processes of the task queue that
+fork, pass on or wait: a thread and a connection in each would cost more than it tells.
 """
 
 import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import psutil
@@ -26,16 +29,30 @@ from apps.tokens.services.owner import host_name
 
 EVERY_S: Final = 10.0
 SUPERVISOR: Final = "supervisor"
+QUEUE: Final = "queue"
 _ROLES: Final = {"workers": SUPERVISOR, "qcluster": "worker", "runserver": "web"}
+# Rows are kept for a day; longer spans are read from what is measured: column, and its label.
+_MEASURED: Final = {
+    events.CPU: ("cpu_percent", "host"),
+    events.MEMORY: ("memory_percent", "host"),
+    events.RSS_BYTES: ("rss_bytes", "role"),
+    events.PROCESS_CPU: ("process_cpu_percent", "role"),
+    events.OPEN_FILES: ("open_files", "role"),
+    events.DATABASE_CONNECTIONS: ("database_connections", ""),
+    events.DATABASE_MS: ("database_ms", ""),
+    events.QUEUE_DEPTH: ("queue_depth", ""),
+    events.IN_FLIGHT: ("in_flight", ""),
+}
 
 
 @dataclass(slots=True)
 class _Process:
-    """This process; `cpu_percent` needs the same object every time."""
+    """This process and those it looks at; `cpu_percent` needs the same object every time."""
 
     pid: int
-    psutil: psutil.Process
+    handle: psutil.Process
     next_s: float
+    below: dict[psutil.Process, psutil.Process] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -43,20 +60,20 @@ _processes: Final[dict[int, _Process]] = {}
 
 
 def sample_if_due(*, role: str = "") -> bool:
-    """Look and write a row, at most every ten seconds a process; say whether it was."""
+    """Look and write a row, on average every ten seconds a process; say whether it was."""
     process = _this_process()
     with process.lock:
-        if clock.monotonic() < process.next_s:
+        late_s = clock.monotonic() - process.next_s
+        if late_s < 0:
             return False
-        process.next_s = clock.monotonic() + EVERY_S
+        # From when it was due: whoever asks every three seconds is not to look every twelve.
+        process.next_s += EVERY_S * (1 + late_s // EVERY_S)
     with fresh_connections():
         row = look(role=role or role_of(sys.argv))
-        row.save(force_insert=True)
-    # Rows are kept for a day; longer spans are read from what is measured.
-    measure.observe(events.CPU, row.cpu_percent, label=row.host)
-    measure.observe(events.MEMORY, row.memory_percent, label=row.host)
-    measure.observe(events.RSS_BYTES, row.rss_bytes, label=row.role)
-    measure.observe(events.PROCESS_CPU, row.process_cpu_percent, label=row.role)
+        rows = [*(_below(process, row) if row.role == SUPERVISOR else []), row]
+        SystemSample.objects.bulk_create(rows)
+    for one in rows:
+        _measure(one)
     return True
 
 
@@ -67,21 +84,15 @@ def identity() -> tuple[str, int]:
 
 def look(*, role: str) -> SystemSample:
     """Return a row of this moment, not saved."""
-    process = _this_process().psutil
-    with process.oneshot():
-        row = SystemSample(
-            at=clock.now(),
-            host=host_name(),
-            pid=process.pid,
-            role=role,
-            cpu_percent=psutil.cpu_percent(),
-            memory_percent=psutil.virtual_memory().percent,
-            process_cpu_percent=process.cpu_percent(),
-            rss_bytes=process.memory_info().rss,
-            open_files=_open_files(process),
-            threads=process.num_threads(),
-            redis=redis_state(),
-        )
+    row = SystemSample(
+        at=clock.now(),
+        host=host_name(),
+        role=role,
+        cpu_percent=psutil.cpu_percent(),
+        memory_percent=psutil.virtual_memory().percent,
+        redis=redis_state(),
+        **_own(_this_process().handle),
+    )
     if role == SUPERVISOR:
         states, most = connections_by_state()
         for name, value in shared_state(sum(states.values()), most).items():
@@ -162,10 +173,60 @@ def _this_process() -> _Process:
         _processes.clear()  # a forked child is no longer its parent
         known = _Process(pid, psutil.Process(), clock.monotonic() + EVERY_S)
         # The first answer of both is meaningless: they compare with the call before.
-        known.psutil.cpu_percent()
+        known.handle.cpu_percent()
         psutil.cpu_percent()
         _processes[pid] = known
     return known
+
+
+def _measure(row: SystemSample) -> None:
+    for metric, (column, label) in _MEASURED.items():
+        value = getattr(row, column)
+        # Of the host the supervisor's own row tells already.
+        if value is not None and not (label == "host" and row.role == QUEUE):
+            measure.observe(metric, value, label=getattr(row, label) if label else "")
+
+
+def _own(process: psutil.Process) -> dict[str, Any]:
+    """Return what concerns one process, by the names of SystemSample's fields."""
+    with process.oneshot():
+        return {
+            "pid": process.pid,
+            "process_cpu_percent": process.cpu_percent(),
+            "rss_bytes": process.memory_info().rss,
+            "open_files": _open_files(process),
+            "threads": process.num_threads(),
+        }
+
+
+def _below(process: _Process, own: SystemSample) -> list[SystemSample]:
+    """Return rows of the task queue's processes below this one that do not look at themselves."""
+    children = process.handle.children(recursive=True)
+    new = [child for child in children if child not in process.below]
+    process.below = {child: process.below.get(child, child) for child in children}
+    since = own.at - timedelta(seconds=3 * EVERY_S)
+    others = SystemSample.objects.filter(host=own.host, at__gte=since).exclude(role=QUEUE)
+    looking = set(others.values_list("pid", flat=True))
+    rows = []
+    for child in process.below:
+        # Others end at any time, and programs that a login starts are not ours.
+        with suppress(psutil.Error):
+            if child in new:
+                child.cpu_percent()
+            elif child.pid not in looking and "qcluster" in child.cmdline():
+                rows.append(_row_below(child, own))
+    return rows
+
+
+def _row_below(child: psutil.Process, own: SystemSample) -> SystemSample:
+    return SystemSample(
+        at=own.at,
+        host=own.host,
+        role=QUEUE,
+        cpu_percent=own.cpu_percent,
+        memory_percent=own.memory_percent,
+        **_own(child),
+    )
 
 
 def _open_files(process: psutil.Process) -> int | None:

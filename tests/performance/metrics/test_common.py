@@ -1,16 +1,19 @@
 """Periodic jobs, steps of upkeep, and sampling."""
 
 import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import psutil
 import pytest
 from django.db import OperationalError
 
-from apps.common import clock, measure, optimization, periodic
+from apps.common import clock, events, measure, optimization, periodic
 from apps.common.optimization import StepOptions, StepReport, register_step, run_steps
+from apps.performance import selectors
 from apps.performance.models import SystemSample
-from apps.performance.services import resources, sampling
+from apps.performance.services import resources, sampling, storing
 from tests.performance.metrics.conftest import exposed
 from tests.tokens.factories import make_account, make_site
 from tests.tokens.work import claim
@@ -92,6 +95,72 @@ def test_a_process_is_sampled_every_ten_seconds(db, monkeypatch):
     assert row.rss_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert row.queue_depth is None
     assert measure.recorder.pending() >= 4
+
+
+def test_whoever_asks_every_three_seconds_looks_every_ten_on_average(db, monkeypatch):
+    seconds = [100.0]
+    monkeypatch.setattr(sampling, "_processes", {})
+    monkeypatch.setattr("apps.common.clock.monotonic", lambda: seconds[0])
+    taken = []
+    for pause in [3] * 20 + [100] + [3] * 7:  # a stop of 100 s is not made up for
+        if sampling.sample_if_due(role="web"):
+            taken.append(seconds[0] - 100)
+        seconds[0] += pause
+    assert taken == [12, 21, 30, 42, 51, 60, 160, 172]
+
+
+@pytest.fixture
+def children():
+    """Start a Python process with these arguments that sleeps."""
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-c", "import time; time.sleep(60)", *arguments]
+        started.append(subprocess.Popen(command))
+        return started[-1].pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_supervisor_looks_at_the_queues_processes_that_do_not_themselves(
+    db, monkeypatch, children
+):
+    seconds = [100.0]
+    monkeypatch.setattr(sampling, "_processes", {})
+    monkeypatch.setattr("apps.common.clock.monotonic", lambda: seconds[0])
+    waits, works, _browser = children("qcluster"), children("qcluster"), children("browser")
+    SystemSample.objects.create(
+        at=clock.now(), host=sampling.identity()[0], pid=works, role="worker", cpu_percent=1,
+        memory_percent=1, process_cpu_percent=1, rss_bytes=1, threads=1,
+    )  # fmt: skip
+    taken = 0
+    for _ in range(40):
+        taken += sampling.sample_if_due(role=sampling.SUPERVISOR)
+        seconds[0] += 1
+    rows = SystemSample.objects.filter(role=sampling.QUEUE)
+    # Its first look at a process has nothing to compare with.
+    assert (taken, [row.pid for row in rows]) == (3, [waits] * 2)
+    assert all(row.rss_bytes > 1_000_000 for row in rows)
+
+
+def test_what_a_sample_says_outlives_it_as_metrics(db, time, monkeypatch):
+    monkeypatch.setattr(sampling, "_processes", {})
+    sampling._this_process().next_s = 0.0
+    assert sampling.sample_if_due(role=sampling.SUPERVISOR)
+    measure.flush()
+    row = SystemSample.objects.get()
+    for metric, value in (
+        (events.OPEN_FILES, row.open_files),
+        (events.QUEUE_DEPTH, 0),
+        (events.IN_FLIGHT, 0),
+        (events.DATABASE_MS, row.database_ms),
+        (events.RSS_BYTES, row.rss_bytes),
+    ):
+        found = selectors.tallies([metric], since=storing.EPOCH, until=time.at)[metric]
+        assert [(tally.n, tally.total) for tally in found.values()] == [(1, value)]
 
 
 def test_a_dead_process_is_not_shown_until_a_clock_that_was_put_back_has_caught_up(db):
