@@ -36,7 +36,9 @@ def metrics(window_s: float = WINDOW_S, site: str | None = None) -> Metrics:
     until = clock.now()
     since = _not_before_reset(window_start(window_s, until=until), at=until)
     found = selectors.tallies(METRICS, since=since, until=until, site=site)
-    earlier = _not_before_reset(since - (until - since), at=until)
+    # Rows are of whole minutes, so what is compared with has to begin with one too.
+    earlier = (since - (until - since)).replace(second=0, microsecond=0)
+    earlier = _not_before_reset(earlier, at=until)
     before = selectors.tallies(_TRENDS, since=earlier, until=since, site=site)
     ended = {label: tally.counted for label, tally in found[events.ACQUISITIONS].items()}
     cancelled = ended.pop(events.CANCELLED, 0)

@@ -157,6 +157,18 @@ def test_error_types_are_all_listed_and_have_a_trend(time):
     ]
 
 
+@pytest.mark.parametrize("window_s", [60, 120, 300])
+def test_an_error_that_comes_steadily_has_no_trend(time, window_s):
+    time.at = time.at.replace(second=0)
+    for _ in range(20 * 60 + 59):
+        events.problem_answered(error_type="api_error", code="x")
+        time.move(1)
+        if time.at.second in {0, 59}:
+            measure.flush()
+    [trend] = statistics.metrics(window_s).error_codes
+    assert 0 <= trend.before - trend.count < 60
+
+
 def test_login_errors_are_counted_by_code(time):
     events.login_ended(site="court", took_s=2.0)
     events.login_ended(site="court", took_s=4.0, error_type="api_error", code="network_error")
