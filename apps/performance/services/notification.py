@@ -5,6 +5,8 @@ that goes with it is the same. Nothing here is done by whoever evaluates.
 """
 
 import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +17,7 @@ from django.db.models import F
 from apps.common.clock import database_now
 from apps.common.database import fresh_connections
 from apps.performance.models import Alert, NotificationChannel, NotificationDelivery
-from apps.performance.models.alerts import DeliveryStatus, Severity
+from apps.performance.models.alerts import DeliveryQuerySet, DeliveryStatus, Severity
 from apps.performance.services import notification_sending as sending
 from apps.performance.services.notification_formats import Notice
 from apps.performance.services.notification_notices import notice_of, test_notice
@@ -77,13 +79,15 @@ def send_test(channel: NotificationChannel, *, by: str) -> str:
     return ""
 
 
-def deliver_due(*, limit: int = 100) -> int:
+def deliver_due(*, limit: int = 100, lanes: "Lanes | None" = None) -> int:
     """Send what is due, one after the other; return how many were tried."""
-    tried = 0
-    while tried < limit and (row := _take()):
-        _deliver(row)
-        tried += 1
-    return tried
+    lanes = lanes or Lanes()
+    for tried in range(limit):
+        with lanes.take() as row:
+            if row is None:
+                return tried
+            _deliver(row)
+    return limit
 
 
 def retry(pk: UUID) -> bool:
@@ -104,17 +108,48 @@ def prune(*, at: datetime) -> int:
     return NotificationDelivery.objects.filter(finished_at__lt=at - KEEP).delete()[0]
 
 
+class Lanes:
+    """The channels that the senders of a process are at: one sender at each.
+
+    A receiver that hangs costs one of them, however many notices wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy: set[UUID] = set()
+
+    @contextmanager
+    def take(self) -> Iterator[NotificationDelivery | None]:
+        """Take the next notice of a channel that nobody here is at; None if there is none."""
+        with self._lock:
+            row = _take(besides=self._busy)
+            if row is not None:
+                self._busy.add(row.channel_id)
+        try:
+            yield row
+        finally:
+            if row is not None:
+                with self._lock:
+                    self._busy.discard(row.channel_id)
+
+    def waiting(self) -> int:
+        """Return how many channels that nobody here is at have something to send."""
+        with self._lock:
+            due = _due(at=database_now(), besides=self._busy)
+            return due.order_by().values("channel").distinct().count()
+
+
 class Senders:
     """Up to four threads that send, so that a slow receiver holds up neither rules nor others."""
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
+        self._lanes = Lanes()
 
     def start(self) -> None:
         """Start as many as there is work for; each ends when nothing is due."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        waiting = NotificationDelivery.objects.due(at=database_now()).count()
-        for _ in range(min(SENDERS - len(self._threads), waiting)):
+        for _ in range(min(SENDERS - len(self._threads), self._lanes.waiting())):
             thread = threading.Thread(target=self._run, name="alert-notices", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -122,7 +157,7 @@ class Senders:
     def _run(self) -> None:
         try:
             with fresh_connections():
-                deliver_due()
+                deliver_due(lanes=self._lanes)
         except Exception:
             # What it held is sent again when its lease is over.
             log.exception("notices_interrupted")
@@ -136,10 +171,14 @@ def _wants(channel: NotificationChannel, alert: Alert, event: str) -> bool:
     return fits and Severity(alert.severity) >= channel.minimum_severity
 
 
-def _take() -> NotificationDelivery | None:
+def _due(*, at: datetime, besides: Collection[UUID] = ()) -> DeliveryQuerySet:
+    return NotificationDelivery.objects.due(at=at).exclude(channel__in=besides)
+
+
+def _take(*, besides: Collection[UUID] = ()) -> NotificationDelivery | None:
     """Take the notice that has waited longest; one conditional UPDATE decides between senders."""
     at = database_now()
-    due = NotificationDelivery.objects.due(at=at).order_by("not_before")
+    due = _due(at=at, besides=besides).order_by("not_before")
     for pk in due.values_list("pk", flat=True)[:SENDERS]:
         mine = NotificationDelivery.objects.due(at=at).filter(pk=pk)
         if mine.update(not_before=at + LEASE, attempts=F("attempts") + 1):
