@@ -12,10 +12,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from django.db import connections
 from django.db.models import F
 
 from apps.common.clock import database_now
-from apps.common.database import fresh_connections
 from apps.performance.models import Alert, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import DeliveryQuerySet, DeliveryStatus, Severity
 from apps.performance.services import notification_sending as sending
@@ -156,11 +156,13 @@ class Senders:
 
     def _run(self) -> None:
         try:
-            with fresh_connections():
-                deliver_due(lanes=self._lanes)
+            deliver_due(lanes=self._lanes)
         except Exception:
             # What it held is sent again when its lease is over.
             log.exception("notices_interrupted")
+        finally:
+            # A thread that has ended keeps its connection until garbage is collected.
+            connections.close_all()
 
 
 def _wants(channel: NotificationChannel, alert: Alert, event: str) -> bool:

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection, connections
 
 from apps.common.clock import database_now
 from apps.performance.models import NotificationChannel, NotificationDelivery
@@ -48,6 +49,26 @@ def test_a_receiver_that_hangs_holds_up_no_other(make_channel):
             thread.join(10 * PATIENCE_S)
     assert all(tried)
     assert len(tried) == 2 * notification.SENDERS
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_a_sender_that_ends_leaves_no_connection(make_channel, monkeypatch):
+    used = []
+
+    def deliver(**_):
+        connection.ensure_connection()
+        used.append(connections["default"])
+
+    monkeypatch.setattr(notification, "deliver_due", deliver)
+    write(make_channel(), ago_s=1)
+    senders = notification.Senders()
+
+    senders.start()
+
+    for thread in senders._threads:
+        thread.join(PATIENCE_S)
+    assert [wrapper.connection for wrapper in used] == [None]
 
 
 def test_of_one_channel_one_notice_is_sent_at_a_time(make_channel):
