@@ -26,6 +26,7 @@ WECOM_BYTES: Final = 4_096
 SLACK_HEADER: Final = 150
 SLACK_SECTION: Final = 2_900
 COLOURS: Final = {"high": "red", "medium": "orange", "low": "blue"}
+BY_STATUS: Final = frozenset({ChannelKind.WEBHOOK, ChannelKind.SLACK})  # the others answer 200
 BUSY: Final = frozenset(
     {
         -1,  # DingTalk and WeCom: busy
@@ -136,8 +137,8 @@ FORMATS: Final[Mapping[str, Callable[[Notice, str, str], Request]]] = {
 
 def refusal(kind: str, body: bytes) -> tuple[int, str] | None:
     """Return the code and words of a refusal in a 200 answer; None if the receiver took it."""
-    if kind in (ChannelKind.WEBHOOK, ChannelKind.SLACK):
-        return None  # these two speak by status alone
+    if kind in BY_STATUS:
+        return None
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -104,7 +104,7 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
         # Made before the clock runs: reading the certificates takes seconds on a busy machine.
         tls = shared_ssl_context()
         try:
-            answer = detached.run(_exchange(request, tls))
+            answer = detached.run(_exchange(channel.kind, request, tls))
         except TimeoutError:
             raise NotSent(f"no answer within {PATIENCE_S:g} s", for_good=False) from None
         except (httpx.HTTPError, OSError) as error:
@@ -118,7 +118,7 @@ def _path_of(url: str) -> str:
     return found if len(found) >= SHORTEST_KEY else ""
 
 
-async def _exchange(request: Request, tls: ssl.SSLContext) -> Answer:
+async def _exchange(kind: str, request: Request, tls: ssl.SSLContext) -> Answer:
     """Post without following redirects: they would lead where nobody has allowed."""
     async with (
         asyncio.timeout(PATIENCE_S),
@@ -127,13 +127,20 @@ async def _exchange(request: Request, tls: ssl.SSLContext) -> Answer:
             "POST", request.url, content=request.body, headers=dict(request.headers)
         ) as answer,
     ):
-        body = bytearray()
-        async for part in answer.aiter_bytes():
-            body += part
-            if len(body) > ANSWER_BYTES:
-                break
+        # Where the status says all, a body that never ends must not make a success a failure.
+        says_more = answer.is_success and kind not in formats.BY_STATUS
+        body = await _beginning(answer) if says_more else b""
         retry_after = answer.headers.get("retry-after", "")
-        return Answer(status=answer.status_code, retry_after=retry_after, body=bytes(body))
+        return Answer(status=answer.status_code, retry_after=retry_after, body=body)
+
+
+async def _beginning(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > ANSWER_BYTES:
+            break
+    return bytes(body)
 
 
 def _check(kind: str, answer: Answer) -> None:

@@ -1,7 +1,9 @@
 """What cannot be sent: bad addresses, hostile answers, whatever else goes wrong."""
 
+import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -80,6 +82,38 @@ def test_senders_that_die_do_not_try_for_ever(server, make_channel, opened):
 
     assert server.seen_paths == []
     assert the_notice().status == DeliveryStatus.FAILED
+
+
+@contextmanager
+def never_ending(status):
+    """A receiver that takes each notice, says so, and never ends its answer."""
+
+    def serve():
+        while True:
+            try:
+                taken, _ = listener.accept()
+            except OSError:
+                return
+            kept.append(taken)
+            taken.recv(65_536)
+            taken.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 9\r\n\r\nbegun" % status)
+
+    kept = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        listener.shutdown(socket.SHUT_RDWR)
+    for taken in kept:
+        taken.close()
+
+
+@pytest.mark.parametrize("kind", ["webhook", "slack"])
+@pytest.mark.parametrize(("status", "problem"), [(200, ""), (404, "HTTP 404")])
+def test_what_the_status_says_is_not_undone_by_the_body(kind, status, problem, make_channel):
+    with never_ending(status) as url:
+        channel = make_channel(kind, url=url, secret=SECRET)
+
+        assert notification.send_test(channel, by="anna") == problem
 
 
 def test_a_resolver_that_hangs_holds_up_nobody(make_channel, monkeypatch):
