@@ -3,6 +3,9 @@
 Write a command into a fenced block marked `console`, after `$ `. Every `./run …` and every
 `manage.py …` in there is parsed by the program itself, so it must name real commands, options and
 well-formed values. A line that ends with a backslash goes on in the next one.
+
+Those that are harmless are run as well, by tests/performance/command/test_documented.py; the
+quickstart is, against a whole service, by tests/integration/test_stack_quickstart.py.
 """
 
 import importlib.machinery
@@ -23,6 +26,7 @@ from config import launcher
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 FENCE = re.compile(r"(?ms)^( *)```console\b[^\n]*\n(.*?)^\1```")
+PLAIN_FENCE = re.compile(r"(?ms)^( *)```(?!console\b)[^\n]*\n(.*?)^\1```")
 LINK = re.compile(r"(?<!\\)\[[^\]\[]*\]\(\s*<?([^)\s>]+)")
 SHELL_OPERATORS = set("|&;<>()")
 ENVIRONMENT = re.compile(r"^[A-Z_][A-Z0-9_]*=")
@@ -93,14 +97,18 @@ def _split_shell(line: str) -> list[tuple[str, ...]]:
 def problem_with(typed: Typed) -> str | None:
     """Return why the program would refuse the command, or None."""
     words = list(typed.words)
+    if words[1:2] == ["manage"] or any(word.endswith("manage.py") for word in words):
+        return _problem_with_manage(list(managed(typed)))
+    return _problem_with_run(words[1:]) if words[0] == "./run" else None
+
+
+def managed(typed: Typed) -> tuple[str, ...]:
+    """Return what the command hands to Django's command line; nothing for other commands."""
+    words = typed.words
     at = next((n for n, word in enumerate(words) if word.endswith("manage.py")), None)
-    if at is not None:
-        return _problem_with_manage(words[at + 1 :])
-    if words[0] != "./run":
-        return None
-    if words[1:2] == ["manage"]:
-        return _problem_with_manage(words[2:])
-    return _problem_with_run(words[1:])
+    if at is None and words[:2] == ("./run", "manage"):
+        at = 1
+    return () if at is None else words[at + 1 :]
 
 
 def _problem_with_manage(words: list[str]) -> str | None:
@@ -173,6 +181,16 @@ def broken_links(path: Path) -> list[str]:
     return found
 
 
+def commands_elsewhere(text: str) -> list[str]:
+    """Return the lines of other blocks that begin like a command, which nobody would check."""
+    return [
+        line.strip()
+        for block in PLAIN_FENCE.finditer(re.sub(FENCE, "", text))
+        for line in block.group(2).splitlines()
+        if re.match(r"(\$ |\./run\b|(\S*python )?\S*manage\.py )", line.strip())
+    ]
+
+
 PAGES = documents()
 TYPED = [
     typed
@@ -184,6 +202,11 @@ TYPED = [
 @pytest.mark.parametrize("typed", TYPED, ids=str)
 def test_a_documented_command_is_one_the_program_accepts(typed):
     assert problem_with(typed) is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_stand_where_they_are_checked(page):
+    assert commands_elsewhere(page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -226,6 +249,14 @@ def test_a_command_is_judged_as_the_program_would(line, reason):
 
 def test_what_a_command_prints_is_not_taken_for_a_command():
     assert commands_in("```console\n$ echo a\n./run nothing\n```\n", "here") == []
+
+
+@pytest.mark.parametrize(
+    "line", ["manage.py check", "./run test", "$ ls", ".venv/bin/python manage.py x"]
+)
+def test_a_command_outside_of_a_console_block_is_found(line):
+    text = "```console\n$ ./run\n```\n```{}\nhere:\n" + f"{line}\n```\n"
+    assert commands_elsewhere(text.format("")) == commands_elsewhere(text.format("sh")) == [line]
 
 
 def test_a_link_to_a_missing_page_or_heading_is_found(tmp_path):
