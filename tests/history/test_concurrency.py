@@ -14,7 +14,7 @@ from apps.history import partitions, services
 from apps.history.contracts import Grouping, Window
 from apps.history.models import Level, Rollup, TokenAcquisitionHistory
 from apps.history.periods import day_of, month_of
-from apps.history.querysets import HistoryQuerySet
+from apps.history.selectors import breakdowns
 from tests.history import plain
 from tests.history.factories import NOON, make_record
 
@@ -125,8 +125,6 @@ def test_a_day_with_an_open_writer_is_left_for_later():
 def test_statistics_see_one_moment_and_keep_no_writer_waiting(monkeypatch):
     """A record that commits between two of the queries is in all figures or in none."""
     services.record(make_record())
-    from apps.history.selectors import breakdowns
-
     real = breakdowns.spreads
     written = []
 
@@ -169,7 +167,7 @@ def march():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_month_is_not_dropped_from_under_an_answer(march, monkeypatch):
-    real, reports = HistoryQuerySet.ends, []
+    real, reports = breakdowns.by_status, []
 
     def clean_up() -> None:
         try:
@@ -177,16 +175,16 @@ def test_a_month_is_not_dropped_from_under_an_answer(march, monkeypatch):
         finally:
             connection.close()
 
-    def clean_up_meanwhile(rows):
+    def clean_up_meanwhile(*arguments):
         cleaner = threading.Thread(target=clean_up)
         cleaner.start()
         cleaner.join()
-        return real(rows)
+        return real(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(partitions, "LOCK_TIMEOUT_MS", 20)
         # Called after what is vouched for has been read, before any fact is.
-        patch.setattr(HistoryQuerySet, "ends", clean_up_meanwhile)
+        patch.setattr(breakdowns, "by_status", clean_up_meanwhile)
         answer = services.statistics(WINDOW)
     assert answer.summary.total == 11
     assert [line.figures.total for line in answer.groups[Grouping.ACCOUNT]] == [11]

@@ -16,6 +16,9 @@ from apps.history.periods import (
     month_start,
 )
 
+# The days of less are gone through in less time than the ends are asked for.
+LONG = timedelta(days=400)
+
 
 @dataclass(frozen=True, slots=True)
 class Cover:
@@ -63,8 +66,11 @@ def vouched(start: datetime, end: datetime) -> Vouched:
 def filled(window: Window, known: Vouched) -> Window:
     """Return the part of a window from its first to its last fact or period vouched for.
 
-    A window may last millennia, and its days are gone through one by one.
+    A window may last millennia, and its days are gone through one by one; what is not LONG is
+    returned as it is.
     """
+    if window.end - window.start <= LONG:
+        return window
     stretches = []
     facts = TokenAcquisitionHistory.objects.finished_between(window.start, window.end)
     oldest, newest = facts.ends()
