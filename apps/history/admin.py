@@ -22,6 +22,7 @@ from apps.history.models import (
     StatusCell,
     TokenAcquisitionHistory,
 )
+from apps.history.querysets import HistoryQuerySet
 from apps.history.viewsets import download
 
 MOST_CHOICES = 100
@@ -43,23 +44,43 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         return False
 
 
-class SiteFilter(admin.SimpleListFilter):
-    """The sites there are, found by leaping from one to the next along the index."""
+class LeapingFilter(admin.SimpleListFilter):
+    """The values of a column there are, found by leaping from one to the next along its index."""
+
+    def rows(self) -> HistoryQuerySet:
+        return TokenAcquisitionHistory.objects.order_by()
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        name, rows = self.parameter_name, self.rows()
+        value = rows.aggregate(first=Min(name))["first"]
+        while value is not None and len(found) < MOST_CHOICES:
+            found.append((value, value))
+            value = rows.filter(**{f"{name}__gt": value}).aggregate(first=Min(name))["first"]
+        return found
+
+
+class SiteFilter(LeapingFilter):
+    """Whom the record is of."""
 
     title = "site"
     parameter_name = "site"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
-        rows = TokenAcquisitionHistory.objects.order_by()
-        site = rows.aggregate(first=Min("site"))["first"]
-        while site is not None and len(found) < MOST_CHOICES:
-            found.append((site, site))
-            site = rows.filter(site__gt=site).aggregate(first=Min("site"))["first"]
-        return found
-
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(site=self.value()) if self.value() else queryset
+
+
+class ErrorFilter(LeapingFilter):
+    """How it failed."""
+
+    title = "error code"
+    parameter_name = "error_code"
+
+    def rows(self) -> HistoryQuerySet:
+        return super().rows().exclude(error_code="")
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.with_error(self.value()) if self.value() else queryset
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -90,7 +111,7 @@ class HistoryAdmin(ReadOnlyAdmin):
         "seconds",
         "error_code",
     ]
-    list_filter = [SiteFilter, "status", ReasonFilter]
+    list_filter = [SiteFilter, "status", ReasonFilter, ErrorFilter]
     search_fields = ["site", "account", "error_code", "error_message"]
     search_help_text = "A request id; or part of a site, account or error of the last 31 days."
     date_hierarchy = "finished_at"

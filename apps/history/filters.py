@@ -19,6 +19,7 @@ class HistoryFilter(FilterSet):
     """Every filter but `search` is answered from an index."""
 
     status = AnyOfFilter(choices=STATUS_CHOICES)
+    error_code = django_filters.CharFilter(method="with_error")
     finished_after = MomentFilter(
         field_name="finished_at", lookup_expr="gte", label="Finished at this time or later"
     )
@@ -36,6 +37,9 @@ class HistoryFilter(FilterSet):
     class Meta:
         model = TokenAcquisitionHistory
         fields = ["site", "account", "status", "trigger_reason", "error_code", "request_id"]
+
+    def with_error(self, records: HistoryQuerySet, name: str, value: str) -> HistoryQuerySet:
+        return records.with_error(value)
 
     def find(self, records: HistoryQuerySet, name: str, value: str) -> HistoryQuerySet:
         bounded = bool(self.data.get("finished_after"))

@@ -60,6 +60,7 @@ class TokenAcquisitionHistory(models.Model):
             models.Index(fields=["site", "finished_at", "id"], name="history_site"),
             models.Index(fields=["account", "finished_at", "id"], name="history_account"),
             models.Index(fields=["status", "finished_at", "id"], name="history_status"),
+            models.Index(fields=["trigger_reason", "finished_at", "id"], name="history_reason"),
             models.Index(
                 fields=["error_code", "finished_at", "id"],
                 name="history_error",

@@ -33,6 +33,11 @@ class HistoryQuerySet(models.QuerySet["TokenAcquisitionHistory"]):
         records = self.filter(site=site) if site else self
         return records.filter(account=account) if account else records
 
+    def with_error(self, code: str) -> Self:
+        """Records that failed with this code."""
+        # SQLite uses an index of a part only if the query repeats the condition of that part.
+        return self.filter(error_code=code).exclude(error_code="")
+
     def after(self, row: "TokenAcquisitionHistory") -> Self:
         """What follows a row in the order of (finished_at, id)."""
         return self.filter(

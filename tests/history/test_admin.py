@@ -10,9 +10,11 @@ from django.urls import reverse
 
 from apps.common.clock import now
 from apps.history import services
+from apps.history.admin import ErrorFilter, ReasonFilter, SiteFilter
 from apps.history.drilldown import DrillDown
 from apps.history.models import TokenAcquisitionHistory
 from tests.history.factories import make_record
+from tests.history.plans import searches
 
 LIST = "admin:history_tokenacquisitionhistory_changelist"
 pytestmark = pytest.mark.django_db
@@ -83,6 +85,32 @@ def test_sites_are_offered_as_filters(staff):
     assert answer.context["cl"].result_count == 1
     (sites,) = [spec for spec in answer.context["cl"].filter_specs if spec.title == "site"]
     assert sites.lookup_choices == [("court_zxfw", "court_zxfw"), ("portal", "portal")]
+
+
+def test_error_codes_are_offered_as_filters(staff):
+    for code in ("wrong_password", "", "login_timeout", "wrong_password"):
+        services.record(make_record(error_code=code))
+    answer = staff.get(reverse(LIST), {"error_code": "wrong_password"})
+    assert answer.context["cl"].result_count == 2
+    (codes,) = [spec for spec in answer.context["cl"].filter_specs if spec.title == "error code"]
+    assert [code for code, _ in codes.lookup_choices] == ["login_timeout", "wrong_password"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("site", "portal"),
+        ("status__exact", "timeout"),
+        ("trigger_reason", "warm_up"),
+        ("error_code", "login_timeout"),
+    ],
+)
+def test_a_filter_of_the_sidebar_is_answered_from_an_index(staff, name, value):
+    services.record(make_record())
+    services.record(make_record(site="portal", error_code="login_timeout"))
+    found = staff.get(reverse(LIST), {name: value}).context["cl"]
+    assert searches(found.queryset.order_by(), name.removesuffix("__exact"))
+    assert found.list_filter == [SiteFilter, "status", ReasonFilter, ErrorFilter]
 
 
 def test_the_oldest_and_the_newest_are_asked_for_apart(staff):

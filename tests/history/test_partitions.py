@@ -56,7 +56,7 @@ def test_the_unique_constraint_and_indexes_are_on_every_partition(on_postgresql)
             "GROUP BY tablename"
         )
         counts = dict(cursor.fetchall())
-    assert set(counts.values()) == {7}
+    assert set(counts.values()) == {8}
 
 
 @pytest.mark.django_db(transaction=True)
