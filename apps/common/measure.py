@@ -87,6 +87,8 @@ class Recorder:
         """Add `n` to a count."""
         key = (metric, site, label, COUNT_BUCKET)
         with self._lock:
+            if not self._since <= self._now() < self._until:
+                self._turn()
             cell = self._cells.get(key)
             if cell is None:
                 cell = self._cell(key)
@@ -101,6 +103,8 @@ class Recorder:
             return self._extreme(metric, value, site=site, label=label)
         key = (metric, site, label, bucket_of(value))
         with self._lock:
+            if not self._since <= self._now() < self._until:
+                self._turn()
             cell = self._cells.get(key)
             if cell is None:
                 cell = self._cell(key)
@@ -182,13 +186,27 @@ class Recorder:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._cells: dict[Key, Cell] = {}
-        self._since = 0
+        self._since = self._until = 0
         self._kept: dict[int, dict[Key, Cell]] = {}
+
+    def _turn(self) -> None:
+        """Begin the cells of another minute: nothing else does while a flush waits for its answer.
+
+        Called with the lock held.
+        """
+        self._put_by()
+        self._bound()
+        self._since = int(self._now()) // 60 * 60
+        self._until = self._since + 60
+
+    def _put_by(self) -> None:
+        cells, self._cells = self._cells, {}
+        if cells:
+            _merge(self._kept.setdefault(self._since, {}), cells)
 
     def _cell(self, key: Key) -> Cell:
         """Return the cell of a key that is not there yet; called with the lock held."""
         if not self._cells:
-            self._since = int(self._now()) // 60 * 60
             self._start()
         metric, site, label = (_UNSTORABLE.sub("?", name) for name in key[:3])
         metric, bucket = metric[:METRIC_LENGTH], key[3]
@@ -218,17 +236,19 @@ class Recorder:
 
     def _take(self) -> dict[int, dict[Key, Cell]]:
         with self._lock:
+            self._put_by()
             taken, self._kept = self._kept, {}
-            cells, self._cells = self._cells, {}
-            if cells:
-                _merge(taken.setdefault(self._since, {}), cells)
         return taken
 
     def _keep(self, taken: dict[int, dict[Key, Cell]]) -> None:
         with self._lock:
-            self._kept = taken
-            while sum(map(len, taken.values())) > ROWS:
-                self.dropped += len(taken.pop(min(taken)))
+            for minute, cells in taken.items():
+                _merge(self._kept.setdefault(minute, {}), cells)
+            self._bound()
+
+    def _bound(self) -> None:
+        while sum(map(len, self._kept.values())) > ROWS:
+            self.dropped += len(self._kept.pop(min(self._kept)))
 
     def _start(self) -> None:
         if self._background and self._thread is None:
@@ -240,8 +260,7 @@ class Recorder:
     def _run(self) -> None:
         stopped = False
         while not stopped:
-            # A flush at the turn of the minute keeps rows in the minute they belong to.
-            stopped = self._stop.wait(min(FLUSH_EVERY_S, 60 - self._now() % 60 + 0.01))
+            stopped = self._stop.wait(FLUSH_EVERY_S)
             self.flush()
             if self._on_tick is not None and not stopped:
                 self._tick(self._on_tick)

@@ -211,7 +211,38 @@ def test_what_surely_was_not_stored_is_handed_on_again_in_its_own_minute():
     now[0] = 120.0
     recorder.observe("x", 1.0)
     recorder.flush()
-    assert [(row.minute, row.n, row.total) for row in handed[1]] == [(60, 3, 3.0)]
+    assert [(row.minute, row.n, row.total) for row in handed[1]] == [(60, 2, 2.0), (120, 1, 1.0)]
+
+
+def test_what_is_measured_while_a_flush_waits_goes_into_its_own_minute():
+    now = [59.0]
+    recorder = Recorder(now=lambda: now[0])
+    handed = []
+
+    def sink(rows):
+        handed.append(rows)
+        if len(handed) == 1:  # the database is away, for two and a half minutes
+            for now[0] in (70.0, 75.0, 209.0):
+                recorder.count("x")
+            raise NotStored
+
+    recorder.set_sink(sink)
+    recorder.count("x")
+    recorder.flush()
+    assert recorder.flush() == 3
+    assert [(row.minute, row.n) for row in handed[1]] == [(0, 1), (60, 2), (180, 1)]
+
+
+def test_rows_of_many_minutes_are_bounded_while_nobody_takes_them():
+    now = [0.0]
+    recorder = Recorder(now=lambda: now[0])
+    for minute in range(5):
+        now[0] = 60.0 * minute
+        for number in range(measure.ROWS // 3):
+            recorder.count(f"m{number % 200}", label=str(number // 200))
+    # Those of the minute that runs, and of as many whole minutes before it as fit.
+    assert recorder.pending() == measure.ROWS // 3 * 4
+    assert recorder.dropped == measure.ROWS // 3
 
 
 def test_what_may_have_been_stored_is_never_handed_on_again():
