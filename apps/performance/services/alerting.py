@@ -45,14 +45,17 @@ class Finding:
     severity: Severity
 
 
-def open_or_update(finding: Finding, *, at: datetime) -> Alert:
+def open_or_update(finding: Finding, *, at: datetime) -> Alert | None:
     """Open an alert for the finding, or note it in the one that is open; return it.
 
-    The constraint decides who opens it when several try.
+    The constraint decides who opens it when several try. None if the open one was resolved just
+    now: whoever looks next opens another.
     """
-    found = _open(finding, at=at)
-    if found is None:
-        found = Alert.objects.unresolved().get(rule=finding.rule, site=finding.site)
+    opened = _open(finding, at=at)
+    if opened is not None:
+        return opened
+    found = Alert.objects.unresolved().filter(rule=finding.rule, site=finding.site).first()
+    if found is not None:
         _update(found, finding, at=at)
     return found
 

@@ -331,6 +331,29 @@ def test_what_was_seen_before_the_clock_was_put_back_is_forgotten(watch, make_ru
     assert (early, Alert.objects.count()) == (0, 1)
 
 
+def test_who_resolves_an_alert_while_it_is_looked_at_stops_no_evaluation(
+    watch, make_rule, monkeypatch
+):
+    make_rule()
+    watch.sees(130.0)
+    first = only()
+    really = alerting._open
+
+    def open_(finding, *, at):
+        found = really(finding, at=at)
+        alerting.resolve(first, at=at, reason=alerting.BY_HAND, by="anna")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alerting, "_open", open_)
+        watch.sees(140.0)
+    told = AlertRuleState.objects.get()
+    watch.sees(150.0)
+
+    assert (told.value, told.checked_at < watch.at) == (140.0, True)
+    assert [alert.opened_value for alert in Alert.objects.order_by("pk")] == [130.0, 150.0]
+
+
 def test_the_last_value_is_kept_for_people(watch, make_rule):
     make_rule()
 
