@@ -150,7 +150,7 @@ def refusal(kind: str, body: bytes) -> tuple[int, str] | None:
     if code == 0:
         return None
     words = str(answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "")
-    return code if isinstance(code, int) else 0, words[:200]
+    return code if isinstance(code, int) else 0, words
 
 
 def webhook_key(secret: str) -> bytes:

@@ -1,6 +1,7 @@
 """Carries one notice to one receiver, within a bound of time, and says what became of it."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ PATIENCE_S: Final = 10.0
 # A mail takes several exchanges, of EMAIL_TIMEOUT at most each; one left too early comes twice.
 MAIL_PATIENCE_S: Final = 30.0
 ANSWER_BYTES: Final = 16 * 1024
-SHORTEST_KEY: Final = 8
+SHORTEST_PATH: Final = 8
+SHORTEST_KEY: Final = 16  # a Slack webhook's has 24, the robots' have 32 and more
+MOST_WORDS: Final = 200
 LONGEST_WAIT_S: Final = 3_600.0
 WORTH_REPEATING: Final = frozenset({408, 425, 429})
 
@@ -77,6 +80,8 @@ def _send(channel: NotificationChannel, notice: Notice) -> None:
 
 
 def _mail(channel: NotificationChannel, notice: Notice) -> None:
+    if not channel.recipients:
+        raise NotSent("the channel has no recipients", for_good=True)
     text = "\n".join(f"{name}: {value}" for name, value in notice.lines)
     headers = {"Message-ID": f"<{notice.id}@latchkey>", "Auto-Submitted": "auto-generated"}
     message = EmailMessage(notice.title, text, to=channel.recipients, headers=headers)
@@ -99,7 +104,7 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
     if not url:
         raise NotSent("the channel has no address", for_good=True)
     # Whatever goes wrong in there and is logged by anybody, the address and the key are not.
-    with guard([url, secret, _path_of(url)]):
+    with guard([url, secret, *_keys_of(url)]):
         request = formats.FORMATS[channel.kind](notice, url, secret)
         # Made before the clock runs: reading the certificates takes seconds on a busy machine.
         tls = shared_ssl_context()
@@ -112,10 +117,14 @@ def _post(channel: NotificationChannel, notice: Notice) -> None:
         _check(channel.kind, answer)
 
 
-def _path_of(url: str) -> str:
-    """Return what follows the host, where a robot's key is; nothing if it is too short for one."""
-    found = url.partition("://")[2].partition("/")[2]
-    return found if len(found) >= SHORTEST_KEY else ""
+def _keys_of(url: str) -> list[str]:
+    """Return what follows the host, where a robot's key is, and each part that may be the key.
+
+    A receiver may repeat the key alone in its answer.
+    """
+    path = url.partition("://")[2].partition("/")[2]
+    keys = [part for part in re.split("[/?&=]", path) if len(part) >= SHORTEST_KEY]
+    return [path, *keys] if len(path) >= SHORTEST_PATH else []
 
 
 async def _exchange(kind: str, request: Request, tls: ssl.SSLContext) -> Answer:
@@ -152,4 +161,6 @@ def _check(kind: str, answer: Answer) -> None:
     refused = formats.refusal(kind, answer.body)
     if refused is not None:
         code, words = refused
-        raise NotSent(f"refused: {code} {words}", for_good=code not in formats.BUSY and code != 0)
+        for_good = code not in formats.BUSY and code != 0
+        # Cut afterwards: nothing would know half of a key.
+        raise NotSent(f"refused: {code} {redact_text(words)[:MOST_WORDS]}", for_good=for_good)

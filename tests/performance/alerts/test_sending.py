@@ -12,7 +12,7 @@ from apps.performance.models.alerts import DeliveryStatus
 from apps.performance.services import notification, notification_sending
 from apps.performance.services.notification_sending import NotSent
 from tests.performance.alerts.conftest import due_again, the_notice
-from tests.performance.alerts.receivers import ADDRESSES, SECRET, receiving
+from tests.performance.alerts.receivers import ADDRESSES, KEY, SECRET, receiving
 
 BAD_HOST = "http://xn--zzzzzz99999/x"
 HANGS_S = 20.0
@@ -52,6 +52,37 @@ def test_what_a_robot_says_can_be_stored(words, make_channel, opened):
     assert "\0" not in the_notice().error
     assert "\0" not in NotificationChannel.objects.get().last_failure
     assert the_notice().error
+
+
+@pytest.mark.parametrize("kind", ["dingtalk", "feishu", "wecom"])
+def test_a_key_that_a_robot_repeats_is_not_kept(kind, make_channel):
+    words = b'{"errcode":300001,"code":300001,"errmsg":"token %s is not exist"}' % KEY.encode()
+    with receiving(lambda *_: (200, words, False)) as server:
+        channel = make_channel(kind, url=server.url + ADDRESSES[kind], secret=SECRET)
+
+        problem = notification.send_test(channel, by="anna")
+
+    channel.refresh_from_db()
+    assert problem == channel.last_failure == "refused: 300001 token [redacted] is not exist"
+
+
+def test_nor_is_half_of_it_where_its_words_are_cut(make_channel):
+    words = b'{"errcode":300001,"errmsg":"%s %s"}' % (b"a " * 95, KEY.encode())
+    with receiving(lambda *_: (200, words, False)) as server:
+        channel = make_channel("wecom", url=server.url + ADDRESSES["wecom"])
+
+        problem = notification.send_test(channel, by="anna")
+
+    assert KEY[:4] not in problem
+    assert len(problem) == len("refused: 300001 ") + 200
+
+
+def test_a_mail_to_nobody_is_not_sent(make_channel):
+    channel = make_channel("mail", recipients=["ops@example.org"])
+    NotificationChannel.objects.update(recipients=[])
+    channel.refresh_from_db()
+
+    assert notification.send_test(channel, by="anna") == "the channel has no recipients"
 
 
 def test_no_error_text_holds_what_a_database_refuses():
