@@ -210,16 +210,24 @@ def _wait(row: NotificationDelivery, error: str, *, wait_s: float) -> None:
     at = database_now()
     backoff_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (row.attempts - 1))
     later = at + timedelta(seconds=max(backoff_s, wait_s))
-    NotificationDelivery.objects.filter(pk=row.pk).update(not_before=later, error=error)
-    _note_failure(row, error, at=at)
+    if _held(row).update(not_before=later, error=error):
+        _note_failure(row, error, at=at)
 
 
 def _give_up(row: NotificationDelivery, error: str) -> None:
     at = database_now()
-    NotificationDelivery.objects.filter(pk=row.pk).update(
-        status=DeliveryStatus.FAILED, finished_at=at, error=error
+    if _held(row).update(status=DeliveryStatus.FAILED, finished_at=at, error=error):
+        _note_failure(row, error, at=at)
+
+
+def _held(row: NotificationDelivery) -> DeliveryQuerySet:
+    """The notice, unless its lease was over and it is another sender's, or delivered, by now."""
+    return NotificationDelivery.objects.filter(
+        pk=row.pk,
+        status=DeliveryStatus.WAITING,
+        attempts=row.attempts,
+        not_before=row.not_before,
     )
-    _note_failure(row, error, at=at)
 
 
 def _note_failure(row: NotificationDelivery, error: str, *, at: datetime) -> None:

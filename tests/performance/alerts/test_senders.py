@@ -71,6 +71,21 @@ def test_a_sender_that_ends_leaves_no_connection(make_channel, monkeypatch):
     assert [wrapper.connection for wrapper in used] == [None]
 
 
+@pytest.mark.parametrize("attempts", [0, notification.ATTEMPTS - 1])
+def test_who_lost_the_lease_takes_back_nothing(attempts, make_channel):
+    made = write(make_channel("slack", url="http://127.0.0.1:1/x"), ago_s=1)
+    NotificationDelivery.objects.update(attempts=attempts)
+    slow = notification._take()
+    NotificationDelivery.objects.update(not_before=database_now())
+    notification._delivered(notification._take())
+
+    notification._deliver(slow)
+
+    made.refresh_from_db()
+    assert (made.status, made.error) == ("delivered", "")
+    assert NotificationChannel.objects.get().last_failure == ""
+
+
 def test_of_one_channel_one_notice_is_sent_at_a_time(make_channel):
     one, two = make_channel(name="one"), make_channel(name="two")
     for channel in (one, one, two):
