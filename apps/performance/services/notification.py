@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from django.db import connections
 from django.db.models import F
 
 from apps.common.clock import database_now
+from apps.common.database import with_retry
 from apps.performance.models import Alert, NotificationChannel, NotificationDelivery
 from apps.performance.models.alerts import DeliveryQuerySet, DeliveryStatus, Severity
 from apps.performance.services import notification_sending as sending
@@ -238,6 +240,11 @@ def _note_failure(row: NotificationDelivery, error: str, *, at: datetime) -> Non
 
 
 def _delivered(row: NotificationDelivery) -> None:
+    # A moment without a database must not have it sent again.
+    with_retry(partial(_note_success, row))
+
+
+def _note_success(row: NotificationDelivery) -> None:
     at = database_now()
     NotificationDelivery.objects.filter(pk=row.pk).update(
         status=DeliveryStatus.DELIVERED, finished_at=at, error=""

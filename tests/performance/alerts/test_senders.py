@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from apps.common.clock import database_now
 from apps.performance.models import NotificationChannel, NotificationDelivery
@@ -69,6 +69,25 @@ def test_a_sender_that_ends_leaves_no_connection(make_channel, monkeypatch):
     for thread in senders._threads:
         thread.join(PATIENCE_S)
     assert [wrapper.connection for wrapper in used] == [None]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_arrived_is_noted_when_the_database_is_back(make_channel, monkeypatch):
+    lost = [OperationalError("server closed the connection")]
+    note = notification._note_success
+
+    def fails_once(row):
+        if lost:
+            raise lost.pop()
+        note(row)
+
+    monkeypatch.setattr(notification, "_note_success", fails_once)
+    made = write(make_channel(), ago_s=1)
+
+    notification.deliver_due()
+
+    made.refresh_from_db()
+    assert made.status == "delivered"
 
 
 @pytest.mark.parametrize("attempts", [0, notification.ATTEMPTS - 1])
