@@ -303,6 +303,7 @@ def test_hosts_add_up_their_processes(at):
     sample(at, role="worker", pid=2, rss_bytes=3_000_000, open_files=7, redis="degraded")
     sample(at, role="worker", pid=2, rss_bytes=9, ago_s=12)
     sample(at, role="web", host="h2", pid=1, cpu_percent=70.0)
+    sample(at, role="queue", host="h2", pid=2, redis="")
     sample(at, role="web", host="gone", ago_s=40)
 
     first, second = read().hosts
@@ -310,6 +311,7 @@ def test_hosts_add_up_their_processes(at):
     assert (first.processes, first.open_files) == ((("supervisor", 1), ("worker", 1)), 12)
     assert (first.redis, first.connections) == ("degraded", "3 of 100")
     assert (second.name, second.running, second.cpu_percent) == ("h2", 1, 70.0)
+    assert second.redis == "off"
 
 
 # The page -------------------------------------------------------------------------------------
