@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.common.clock import now
 from apps.performance.models import LimitChange, TuningBounds, TuningState
@@ -128,11 +130,11 @@ def test_of_two_hosts_that_read_the_same_logins_one_counts(site, account, monkey
     def read_while_another_host_is_faster(*args, **kwargs):
         rows = ended(*args, **kwargs)
         monkeypatch.setattr(tuning_auto, "_ended", ended)
-        tuning_auto.adapt_site(Site.objects.get(pk=site.pk), WIDE)
+        tuning_auto.adapt_sites({Site.objects.get(pk=site.pk): WIDE})
         return rows
 
     monkeypatch.setattr(tuning_auto, "_ended", read_while_another_host_is_faster)
-    tuning_auto.adapt_site(site, WIDE)
+    tuning_auto.adapt_sites({site: WIDE})
 
     assert limit_of(site) == 4
     assert LimitChange.objects.count() == 1
@@ -147,11 +149,11 @@ def test_the_slower_of_two_hosts_writes_nothing_over_what_the_other_learned(
     def read_while_another_host_is_faster(*args, **kwargs):
         monkeypatch.setattr(tuning_auto, "_ended", ended)
         rows = ended(*args, **kwargs)
-        tuning_auto.adapt_site(site, WIDE)
+        tuning_auto.adapt_sites({site: WIDE})
         return rows[:2]
 
     monkeypatch.setattr(tuning_auto, "_ended", read_while_another_host_is_faster)
-    tuning_auto.adapt_site(site, WIDE)
+    tuning_auto.adapt_sites({site: WIDE})
 
     state = TuningState.objects.get()
     assert (state.version, state.memory["since"]) == (1, 4)
@@ -161,7 +163,7 @@ def test_a_person_who_is_faster_keeps_the_limit(site, account, monkeypatch):
     end_logins(site, account, 12, level=3)
     Site.objects.filter(pk=site.pk).update(max_concurrent=8)
 
-    tuning_auto.adapt_site(site, WIDE)  # this row was read before the person's change
+    tuning_auto.adapt_sites({site: WIDE})  # this row was read before the person's change
 
     assert limit_of(site) == 8
     assert TuningState.objects.get().version == 0
@@ -184,6 +186,35 @@ def test_the_limit_over_all_sites_is_not_lowered_to_what_one_site_takes(site):
     tuning_auto.adapt_all()
 
     assert AdmissionLimits.current().max_concurrent == 8
+
+
+def test_many_sites_cost_no_more_queries_than_one(site, account):
+    with CaptureQueriesContext(connection) as one:
+        tuning_auto.adapt_all()
+    for number in range(9):
+        TuningBounds.objects.create(site=make_site(f"idle{number}"), automatic=True)
+    tuning_auto.adapt_all()
+
+    with CaptureQueriesContext(connection) as ten:
+        tuning_auto.adapt_all()
+
+    assert len(ten) == len(one)
+
+
+def test_each_site_goes_on_from_where_it_was_read_to(site, account):
+    other = make_site("other", max_concurrent=3)
+    TuningBounds.objects.create(site=other, automatic=True)
+    since = now() - timedelta(seconds=2_500)
+    TuningState.objects.create(site=other, read_to=since, memory=State(limit=3).as_data())
+    its = make_account(other)
+    for one, whose in ((site, account), (other, its)):
+        end_logins(one, whose, 12, level=3, ago_s=3_000)
+    end_logins(other, its, 2, level=3, ago_s=2_000)
+
+    tuning_auto.adapt_all()
+
+    assert limit_of(site) == 4
+    assert TuningState.objects.get(site=other).memory["since"] == 2
 
 
 def test_it_begins_with_what_ends_from_now_on(site, account):
