@@ -8,6 +8,8 @@ import redis
 from django.conf import settings
 from django.db import connection
 
+from apps.access import outage
+from apps.access.keycache import CACHE
 from apps.caching import runtime
 from apps.common import redaction
 from tests.tokens import scripted
@@ -49,13 +51,17 @@ def fresh_cache() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_of_the_test_before() -> None:
-    """The scripted connector numbers its tokens from one, and no earlier password is redacted.
+    """The scripted connector numbers its tokens from one, no key is known, the database is there,
+    and no earlier password is redacted.
 
+    So many keys that were never seen before may be looked up in a second, and tests are quick.
     Passwords are kept out of answers for a minute; a test's password may be a word of the next
     test's answer.
     """
     scripted.forget()
     redaction._lingering.clear()
+    CACHE.reset()
+    outage.forget()
 
 
 @pytest.fixture

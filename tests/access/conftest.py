@@ -5,10 +5,9 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 
-from apps.access import outage, services
+from apps.access import services
 from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.access.journal import JOURNAL
-from apps.access.keycache import CACHE
 from apps.common import clock
 
 
@@ -16,12 +15,8 @@ from apps.common import clock
 def fresh_process(settings, tmp_path):
     """Every test starts as a process that has just begun, with a journal folder of its own."""
     settings.LATCHKEY_AUDIT_DIR = tmp_path / "audit"
-    CACHE.reset()
-    outage.forget()
     yield
     JOURNAL.close()
-    CACHE.reset()
-    outage.forget()
 
 
 @pytest.fixture

@@ -22,10 +22,12 @@ def snapshot() -> Iterator[None]:
         yield
     elif connection.vendor == "postgresql":
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             # A snapshot does not keep a month from being dropped. A lock takes none: what is
             # seen is of the first query after it (PostgreSQL's manual, LOCK).
-            cursor.execute(f"LOCK TABLE {FACTS} IN ACCESS SHARE MODE")
+            cursor.execute(
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; "
+                f"LOCK TABLE {FACTS} IN ACCESS SHARE MODE"
+            )
             yield
     else:
         # atomic() would BEGIN IMMEDIATE and so queue up with the writers.

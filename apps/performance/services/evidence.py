@@ -15,8 +15,10 @@ from apps.tokens.models import LoginAttempt, Site, TokenRequest
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Status
 
-# The newest rows of a site that are looked at; the window shrinks to them.
+# The newest rows that are looked at, in equal parts of the sites, but LEAST_ROWS of each at least;
+# a site's window shrinks to them.
 MOST_ROWS: Final = 20_000
+LEAST_ROWS: Final = 1_000
 BUSY: Final = timedelta(minutes=10)
 # None that began longer before the window ends in it, also if it waited for a person.
 LONGEST: Final = timedelta(hours=2)
@@ -92,7 +94,7 @@ class Login:
 
 
 def gather(*, since: datetime, until: datetime) -> Evidence:
-    """Read the evidence of a window. Three queries, whatever the number of sites."""
+    """Read the evidence of a window. Five queries, whatever the number of sites."""
     logins: dict[str, list[Login]] = defaultdict(list)
     for slug, login in told_logins(since=since, until=until):
         logins[slug].append(login)
@@ -132,10 +134,11 @@ def told_logins(*, since: datetime, until: datetime) -> Iterable[tuple[str, Logi
 
 
 def _newest(rows: QuerySet[Any], time: str) -> QuerySet[Any]:
-    """Return the newest MOST_ROWS of each site, so that a busy one does not hide a quiet one."""
+    """Return each site's part of the rows, so that a busy one does not hide a quiet one."""
+    part = max(LEAST_ROWS, MOST_ROWS // max(1, Site.objects.count()))
     number = Window(RowNumber(), partition_by="site", order_by=F(time).desc())
     numbered: QuerySet[Any] = rows.order_by().annotate(number=number)
-    return numbered.filter(number__lte=MOST_ROWS)
+    return numbered.filter(number__lte=part)
 
 
 def level_evidence(concurrency: int, logins: Sequence[Login]) -> LevelEvidence:

@@ -27,11 +27,11 @@ from apps.common import clock, events
 from apps.common.scale import COUNT_BUCKET, value_of
 from apps.performance.models import MetricBucket, Resolution
 from apps.performance.services import resources, statistics
-from apps.performance.services.evaluation import Scopes
 from apps.performance.services.storing import EPOCH
-from apps.tokens.models import LoginAttempt, Site, TokenRequest, WorkerProcess
+from apps.tokens.models import AdmissionLimits, LoginAttempt, Site, TokenRequest, WorkerProcess
 from apps.tokens.models.attempts import Outcome
 from apps.tokens.models.requests import Status
+from apps.tokens.services import hours
 
 SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
 LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
@@ -166,7 +166,8 @@ def _cumulative(
 
 def _of_work() -> Iterator[Metric]:
     """What is so at this moment."""
-    sites = list(Site.objects.order_by("slug").values_list("slug", flat=True))
+    at = clock.database_now()
+    sites = list(Site.objects.order_by("slug").defer("recipe"))
     running = LoginAttempt.objects.filter(outcome=Outcome.OPEN).order_by()
     queued = TokenRequest.objects.filter(status=Status.QUEUED).order_by()
     for name, help_text, rows in (
@@ -176,15 +177,14 @@ def _of_work() -> Iterator[Metric]:
         counts = dict(rows.values_list("site__slug").annotate(Count("pk")))
         gauge = GaugeMetricFamily(name, help_text, labels=["site"])
         for site in sites:
-            gauge.add_metric([site], counts.get(site, 0))
+            gauge.add_metric([site.slug], counts.get(site.slug, 0))
         yield gauge
-    at = clock.database_now()
-    opened = Scopes.current(at=at).open
+    closed = hours.closed_sites(sites, AdmissionLimits.current(), at=at)
     gauge = GaugeMetricFamily(
         "latchkey_site_open", "Whether logins may be made there now.", labels=["site"]
     )
     for site in sites:
-        gauge.add_metric([site], site in opened)
+        gauge.add_metric([site.slug], site.enabled and site.pk not in closed)
     yield gauge
     alive = WorkerProcess.objects.filter(ended_at=None, lease_until__gt=at)
     workers = alive.order_by().values_list("cluster").annotate(Count("pk"))

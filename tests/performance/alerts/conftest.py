@@ -5,10 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.auth import get_user_model
 
-from apps.access import outage
 from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.access.journal import JOURNAL
-from apps.access.keycache import CACHE
 from apps.access.services import issue_key
 from apps.common.clock import database_now
 from apps.performance.models import Alert, AlertRule, NotificationChannel, NotificationDelivery
@@ -28,8 +26,6 @@ def quiet(settings, monkeypatch, db, tmp_path):
     monkeypatch.setattr("apps.tokens.services.hints.send_to", lambda cluster: True)
     AlertRule.objects.all().delete()
     NotificationChannel.objects.all().delete()
-    CACHE.reset()
-    outage.forget()
     yield
     JOURNAL.close()
 

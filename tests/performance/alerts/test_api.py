@@ -264,7 +264,7 @@ def test_every_page_of_the_admin_opens(admin, watch, make_rule, make_channel, pa
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(11.821061998489313, "11.8"), (12.0, "12"), (math.inf, "never")]
+    ("value", "text"), [(11.821061998489313, "11.82"), (12.0, "12"), (math.inf, "never")]
 )
 def test_the_admin_shows_what_a_rule_last_saw_as_people_read_it(
     admin, watch, make_rule, value, text

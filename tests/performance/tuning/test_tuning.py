@@ -179,8 +179,10 @@ def test_refreshes_are_not_taken_for_logins(site, account):
     assert of(site).numbers["logins"] == 0
 
 
-def test_a_busy_site_does_not_hide_a_quiet_one(site, account, monkeypatch):
-    monkeypatch.setattr(evidence, "MOST_ROWS", 15)
+@pytest.mark.parametrize(("most", "least"), [(30, 1), (2, 15)])
+def test_a_busy_site_does_not_hide_a_quiet_one(site, account, most, least, monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_ROWS", most)  # two sites, so half of it each
+    monkeypatch.setattr(evidence, "LEAST_ROWS", least)
     add_level(site, account, 2, logins=12)
     busy = make_site("busy")
     add_level(busy, make_account(busy), 1, logins=20, ago_s=3_000)

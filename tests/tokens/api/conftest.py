@@ -7,10 +7,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from apps.access import outage
 from apps.access.contracts import ANY_SITE, Grant, Scope
 from apps.access.journal import JOURNAL
-from apps.access.keycache import CACHE
 from apps.access.services import issue_key
 from apps.caching import services as cache
 from apps.tokens.services import threads
@@ -71,8 +69,6 @@ def service(settings, monkeypatch, db, tmp_path):
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, **_: call())
     one = BackToTheTest()
     monkeypatch.setattr(threads, "shared", lambda: one)
-    CACHE.reset()
-    outage.forget()
     cache.clear_all()
     yield
     JOURNAL.close()
