@@ -16,6 +16,8 @@ def searches(rows, column: str) -> bool:
         if connection.vendor == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")
         else:
-            # SQLite goes on by the statistics of a test before, though they were rolled back.
+            # Without statistics: SQLite goes on by those of a test before, rolled back or not.
+            cursor.execute("ANALYZE")
+            cursor.execute("DELETE FROM sqlite_stat1")
             cursor.execute("ANALYZE sqlite_schema")
     return re.search(_SEARCHED[connection.vendor].format(column), rows.explain()) is not None
