@@ -1,6 +1,9 @@
 """Fixtures for every test."""
 
+import socket
+import threading
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -62,6 +65,21 @@ def nothing_left_of_the_test_before() -> None:
     redaction._lingering.clear()
     CACHE.reset()
     outage.forget()
+
+
+@pytest.fixture
+def hanging_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A resolver that does not answer for `hangs.example` before the test is over."""
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def hang(host: str, *args: Any, **options: Any) -> Any:
+        if host == "hangs.example":
+            over.wait(20)
+        return real("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    yield
+    over.set()
 
 
 @pytest.fixture

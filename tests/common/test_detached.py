@@ -4,7 +4,6 @@ import asyncio
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -12,21 +11,6 @@ import pytest
 from apps.common import detached
 
 HANGS_S = 20.0
-
-
-@pytest.fixture
-def hanging_resolver(monkeypatch):
-    """A resolver that does not answer before the test is over."""
-    over, real = threading.Event(), socket.getaddrinfo
-
-    def hang(host, *args, **options):
-        if host == "hangs.example":
-            over.wait(HANGS_S)
-        return real("127.0.0.1", *args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    yield
-    over.set()
 
 
 def test_names_are_looked_up():

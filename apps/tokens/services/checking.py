@@ -5,13 +5,13 @@ secret remembered before it is sent, and its result recorded. So a check can nev
 wrong password again, and a token it obtains is kept.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
 
+from apps.common import detached
 from apps.common.clock import database_now
 from apps.tokens.contracts import StepTrace
 from apps.tokens.models import Account, LoginAttempt, Site, StoredToken, TokenRequest
@@ -41,7 +41,7 @@ def check(
     try:
         claim = admission.claim_this(request_id, owner_id=owner.id)
         if claim is not None:
-            asyncio.run(execution.run(claim, owner=owner, threads=threads, on_trace=on_trace))
+            detached.run(execution.run(claim, owner=owner, threads=threads, on_trace=on_trace))
     finally:
         threads.close()
         owner.end()

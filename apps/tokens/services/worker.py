@@ -15,6 +15,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
+from apps.common import detached
 from apps.common.clock import database_now, monotonic
 from apps.tokens.connectors.http import hang_up
 from apps.tokens.models import WorkerProcess
@@ -160,7 +161,7 @@ def drain(cluster: str) -> DrainReport:
     owner = Owner.take(cluster=cluster)
     threads = DatabaseThreads(name="drain")
     try:
-        return asyncio.run(_drain(owner, threads, cluster))
+        return detached.run(_drain(owner, threads, cluster))
     finally:
         threads.close()
         owner.end()

@@ -1,13 +1,32 @@
 """What a worker does with the signals it gets."""
 
+import asyncio
 import os
 import signal
+import socket
 from uuid import uuid4
 
 import pytest
 
 from apps.tokens.services import worker
 from apps.tokens.services.owner import Owner, ticking_s
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_resolver_that_hangs_for_one_site_holds_up_no_other(monkeypatch, hanging_resolver):
+    async def look_up(*_):
+        loop = asyncio.get_running_loop()
+        hanging = [asyncio.create_task(loop.getaddrinfo("hangs.example", 80)) for _ in range(50)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            found = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+        for one in hanging:
+            one.cancel()
+        return found
+
+    monkeypatch.setattr(worker, "_drain", look_up)
+
+    assert [address for *_, address in worker.drain("default")] == [("127.0.0.1", 80)]
 
 
 @pytest.mark.parametrize(("ends_in_s", "hung_up"), [(60.0, 0), (-0.001, 1)])
