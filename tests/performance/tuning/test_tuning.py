@@ -53,7 +53,7 @@ def test_where_the_only_level_known_is_refused_the_limit_stays_below(site, accou
     add_level(site, account, level, logins=40, refused=20)
     demand(site, account, level=level)
 
-    assert "refused 8% of 240 logins" in of(site).reason
+    assert "refused 5% of 440 logins" in of(site).reason
     assert limits_by_applying(site, 2) == limits
 
 
@@ -65,10 +65,10 @@ def test_a_level_that_brings_nothing_lowers_the_limit(site, account):
 
 
 def demand(site, account, *, level):
-    """As many logins as keep some seven busy, without a break."""
+    """As many logins as keep some seven busy, for twenty minutes: ten by the clock are in them."""
     by = owner()
-    for number in range(200):
-        add_login(site, account, asked_s_ago=6_000 - number * 2, took_s=20, level=level, by=by)
+    for number in range(400):
+        add_login(site, account, asked_s_ago=6_000 - number * 3, took_s=20, level=level, by=by)
 
 
 def more_accounts(site, count):
