@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-from django.db.models import Count
+from django.db.models import Count, Subquery
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -167,7 +167,9 @@ def _cumulative(
 def _of_work() -> Iterator[Metric]:
     """What is so at this moment."""
     at = clock.database_now()
-    sites = list(Site.objects.order_by("slug").defer("recipe"))
+    paused = Subquery(AdmissionLimits.objects.filter(pk=1).values("paused"))
+    known = Site.objects.order_by("slug").defer("recipe").annotate(all_are_paused=paused)
+    sites: list[Any] = list(known)
     running = LoginAttempt.objects.filter(outcome=Outcome.OPEN).order_by()
     queued = TokenRequest.objects.filter(status=Status.QUEUED).order_by()
     for name, help_text, rows in (
@@ -179,12 +181,12 @@ def _of_work() -> Iterator[Metric]:
         for site in sites:
             gauge.add_metric([site.slug], counts.get(site.slug, 0))
         yield gauge
-    closed = hours.closed_sites(sites, AdmissionLimits.current(), at=at)
     gauge = GaugeMetricFamily(
         "latchkey_site_open", "Whether logins may be made there now.", labels=["site"]
     )
     for site in sites:
-        gauge.add_metric([site.slug], site.enabled and site.pk not in closed)
+        may = site.enabled and not site.all_are_paused and hours.is_open(site, at=at)
+        gauge.add_metric([site.slug], may)
     yield gauge
     alive = WorkerProcess.objects.filter(ended_at=None, lease_until__gt=at)
     workers = alive.order_by().values_list("cluster").annotate(Count("pk"))
