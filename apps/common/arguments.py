@@ -1,7 +1,8 @@
-"""Numbers of the command line, within bounds that are told."""
+"""What is read from the command line: numbers within bounds that are told, and folders."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
@@ -23,3 +24,10 @@ def between(least: Number, most: Number, what: str) -> Callable[[str], Number]:
         return value
 
     return read
+
+
+def folder(text: str) -> Path:
+    """Read the name of a folder. Raises ValueError for none: an unset variable names no place."""
+    if not text.strip():
+        raise ValueError("A folder needs a name.")
+    return Path(text)

@@ -50,13 +50,6 @@ class StepOptions:
             self.on_progress(StepProgress(step=step, done=done, total=total))
 
 
-def folder(text: str) -> Path:
-    """Read the name of a folder. Raises ValueError for none: an unset variable names no place."""
-    if not text.strip():
-        raise ValueError("A folder needs a name.")
-    return Path(text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """What a step did: one sentence, numbers by name, and plain data as `details`.

@@ -18,10 +18,11 @@ import structlog
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils.module_loading import autodiscover_modules
 
+from apps.common.arguments import folder
 from apps.common.clock import database_now
 from apps.common.database import fresh_connections
 from apps.common.errors import BusinessRuleViolated, ValidationFailed
-from apps.common.optimization import Step, StepOptions, StepReport, folder, run_step, steps
+from apps.common.optimization import Step, StepOptions, StepReport, run_step, steps
 from apps.performance.models.upkeep import UpkeepLease
 from apps.tokens.models import WorkerProcess
 from apps.tokens.services import recovery

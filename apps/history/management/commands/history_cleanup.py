@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from apps.common.arguments import folder
 from apps.common.errors import BrokerError
-from apps.common.optimization import folder
 from apps.history import services
 from apps.history.contracts import CleanupProgress
 

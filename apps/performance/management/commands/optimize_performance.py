@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.common.arguments import between
+from apps.common.arguments import between, folder
 from apps.common.errors import BrokerError
-from apps.common.optimization import Step, StepOptions, StepReport, folder
+from apps.common.optimization import Step, StepOptions, StepReport
 from apps.history.contracts import MOST_DAYS
 from apps.performance.progress_display import display
 from apps.performance.services import upkeep
